@@ -1,0 +1,2 @@
+//! alert-bot
+fn main() {}

@@ -1,0 +1,2 @@
+//! docker-guard
+fn main() {}

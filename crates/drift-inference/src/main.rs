@@ -1,0 +1,2 @@
+//! drift-inference
+fn main() {}

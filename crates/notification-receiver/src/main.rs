@@ -1,0 +1,2 @@
+//! notification-receiver
+fn main() {}

@@ -1,0 +1,2 @@
+//! rulegen
+fn main() {}

@@ -1,0 +1,2 @@
+//! telemetry-generator
+fn main() {}

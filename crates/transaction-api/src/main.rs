@@ -1,0 +1,2 @@
+//! transaction-api
+fn main() {}
