@@ -1,0 +1,206 @@
+//! Why a request was let through or not: a closed set, used in answers, in the
+//! audit log and as a metric label.
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // `sentence` documents each
+pub enum Reason {
+    // allowed
+    ReadOnly,
+    ManagedTarget,
+    // the request is not one that a Docker client sends
+    MalformedPath,
+    AbsoluteForm,
+    BodyNotAllowed,
+    UpgradeNotAllowed,
+    BadHeaders,
+    BadQuery,
+    UnsupportedVersion,
+    // the endpoint is for nobody
+    CreatesContainers,
+    ChangesContainers,
+    RunsCommands,
+    TouchesFiles,
+    Removes,
+    ManagesImages,
+    ManagesNetworks,
+    ManagesVolumes,
+    ManagesSwarm,
+    ManagesPlugins,
+    DaemonSettings,
+    UnknownEndpoint,
+    // the caller has no right
+    TokenMissing,
+    TokenWrong,
+    // the target is not one that may be touched
+    NoSuchContainer,
+    NotManaged,
+    Protected,
+    GuardItself,
+    // it was allowed, but could not be done
+    Busy,
+    NotReady,
+    DaemonUnavailable,
+    DaemonTimeout,
+    DaemonRefused,
+    DaemonAnswer,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 33] = [
+        Self::ReadOnly,
+        Self::ManagedTarget,
+        Self::MalformedPath,
+        Self::AbsoluteForm,
+        Self::BodyNotAllowed,
+        Self::UpgradeNotAllowed,
+        Self::BadHeaders,
+        Self::BadQuery,
+        Self::UnsupportedVersion,
+        Self::CreatesContainers,
+        Self::ChangesContainers,
+        Self::RunsCommands,
+        Self::TouchesFiles,
+        Self::Removes,
+        Self::ManagesImages,
+        Self::ManagesNetworks,
+        Self::ManagesVolumes,
+        Self::ManagesSwarm,
+        Self::ManagesPlugins,
+        Self::DaemonSettings,
+        Self::UnknownEndpoint,
+        Self::TokenMissing,
+        Self::TokenWrong,
+        Self::NoSuchContainer,
+        Self::NotManaged,
+        Self::Protected,
+        Self::GuardItself,
+        Self::Busy,
+        Self::NotReady,
+        Self::DaemonUnavailable,
+        Self::DaemonTimeout,
+        Self::DaemonRefused,
+        Self::DaemonAnswer,
+    ];
+
+    /// The code: in answers, logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read_only",
+            Self::ManagedTarget => "managed_target",
+            Self::MalformedPath => "malformed_path",
+            Self::AbsoluteForm => "absolute_form",
+            Self::BodyNotAllowed => "body_not_allowed",
+            Self::UpgradeNotAllowed => "upgrade_not_allowed",
+            Self::BadHeaders => "bad_headers",
+            Self::BadQuery => "bad_query",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::CreatesContainers => "creates_containers",
+            Self::ChangesContainers => "changes_containers",
+            Self::RunsCommands => "runs_commands",
+            Self::TouchesFiles => "touches_files",
+            Self::Removes => "removes",
+            Self::ManagesImages => "manages_images",
+            Self::ManagesNetworks => "manages_networks",
+            Self::ManagesVolumes => "manages_volumes",
+            Self::ManagesSwarm => "manages_swarm",
+            Self::ManagesPlugins => "manages_plugins",
+            Self::DaemonSettings => "daemon_settings",
+            Self::UnknownEndpoint => "unknown_endpoint",
+            Self::TokenMissing => "token_missing",
+            Self::TokenWrong => "token_wrong",
+            Self::NoSuchContainer => "no_such_container",
+            Self::NotManaged => "not_managed",
+            Self::Protected => "protected",
+            Self::GuardItself => "guard_itself",
+            Self::Busy => "busy",
+            Self::NotReady => "not_ready",
+            Self::DaemonUnavailable => "daemon_unavailable",
+            Self::DaemonTimeout => "daemon_timeout",
+            Self::DaemonRefused => "daemon_refused",
+            Self::DaemonAnswer => "daemon_answer",
+        }
+    }
+
+    /// The HTTP status of an answer that says no for this reason.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::ReadOnly | Self::ManagedTarget => 200,
+            Self::MalformedPath
+            | Self::AbsoluteForm
+            | Self::BodyNotAllowed
+            | Self::UpgradeNotAllowed
+            | Self::BadHeaders
+            | Self::BadQuery
+            | Self::UnsupportedVersion => 400,
+            Self::NoSuchContainer => 404,
+            Self::DaemonRefused => 409,
+            Self::DaemonAnswer => 502,
+            Self::Busy | Self::NotReady | Self::DaemonUnavailable => 503,
+            Self::DaemonTimeout => 504,
+            _ => 403,
+        }
+    }
+
+    /// One sentence for a person.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "reading is open to everyone inside",
+            Self::ManagedTarget => "the container opted in to healing and the token is right",
+            Self::MalformedPath => "the path is not in its plain form: no escapes, dots or empty segments are accepted",
+            Self::AbsoluteForm => "the request target must be a path, not a URL: this is no general proxy",
+            Self::BodyNotAllowed => "no allowed request has a body",
+            Self::UpgradeNotAllowed => "connection upgrades (attach, exec, sessions) are not passed on",
+            Self::BadHeaders => "the headers are ambiguous",
+            Self::BadQuery => "a query parameter is unknown, repeated, malformed or out of bounds",
+            Self::UnsupportedVersion => "this API version cannot be used here",
+            Self::CreatesContainers => "docker-guard creates no containers for anyone",
+            Self::ChangesContainers => "docker-guard only restarts, starts and stops containers; it changes none",
+            Self::RunsCommands => "docker-guard runs no commands inside containers for anyone",
+            Self::TouchesFiles => "docker-guard shows and changes no files of containers",
+            Self::Removes => "docker-guard removes nothing",
+            Self::ManagesImages => "docker-guard does not deal with images",
+            Self::ManagesNetworks => "docker-guard lists this project's networks and does nothing else with networks",
+            Self::ManagesVolumes => "docker-guard does not deal with volumes",
+            Self::ManagesSwarm => "docker-guard does not deal with swarms, services, secrets or configs",
+            Self::ManagesPlugins => "docker-guard does not deal with plugins",
+            Self::DaemonSettings => "docker-guard shows nothing about the daemon but its version",
+            Self::UnknownEndpoint => "this method and path are not on the allow-list",
+            Self::TokenMissing => "restart, start and stop need the guard's bearer token",
+            Self::TokenWrong => "the bearer token is wrong",
+            Self::NoSuchContainer => "No such container in this project",
+            Self::NotManaged => "the container did not opt in: it lacks the label selfheal.enable=true",
+            Self::Protected => "the container is protected and is never restarted, started or stopped from here",
+            Self::GuardItself => "docker-guard does not touch its own container",
+            Self::Busy => "too many requests are under way; try again shortly",
+            Self::NotReady => "docker-guard does not yet know which project it guards",
+            Self::DaemonUnavailable => "the Docker daemon cannot be reached",
+            Self::DaemonTimeout => "the Docker daemon did not answer in time; whether it acted is unknown",
+            Self::DaemonRefused => "the Docker daemon refused",
+            Self::DaemonAnswer => "the Docker daemon gave an answer that cannot be used",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_snake_case_words() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+
+    #[test]
+    fn every_refusal_has_an_error_status() {
+        for reason in Reason::ALL {
+            let allowed = matches!(reason, Reason::ReadOnly | Reason::ManagedTarget);
+            assert_eq!(reason.status() < 400, allowed, "{reason:?}");
+        }
+    }
+}
