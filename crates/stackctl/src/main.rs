@@ -1,2 +1,7 @@
-//! stackctl
-fn main() {}
+//! `./stack`: see [`stackctl`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stackctl::main()
+}

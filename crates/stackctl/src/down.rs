@@ -1,0 +1,83 @@
+//! `./stack down`.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::cli::DownArgs;
+use crate::docker::docker;
+use crate::exec;
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::site::Site;
+use crate::stack::Stack;
+
+/// Longer than the longest `stop_grace_period`.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Runs `down` and checks that nothing of the project is left.
+pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
+    site.prepare()?;
+    let _lock = Lock::take(&site.state)?;
+    let stack = Stack::open(site)?;
+    let progress = Progress::new();
+    let step = progress.step(if args.volumes { "remove containers, networks and data" } else { "remove containers and networks" });
+    let mut down = stack.compose().command(["--profile", "*", "down", "--remove-orphans"]);
+    if args.volumes {
+        down.arg("--volumes");
+    }
+    let report = step.reporter();
+    exec::logged(down, &site.logs().join("compose-down.log"), move |line| report(line)).await?;
+    let left = remains(site, args.volumes).await?;
+    if !left.is_empty() {
+        step.failed("something is left");
+        bail!("still there: {}", left.join(", "));
+    }
+    step.done("nothing left");
+    if args.images {
+        remove_images(&progress).await?;
+    }
+    if !args.volumes {
+        let mut state = stack.state.clone();
+        state.profiles.clear();
+        state.save(&site.state)?;
+    } else {
+        // The lock file itself stays: it is held.
+        for name in ["state.json", "env"] {
+            let _ = std::fs::remove_file(site.state.join(name));
+        }
+        let _ = std::fs::remove_dir_all(site.logs());
+    }
+    Ok(())
+}
+
+/// What still carries the project's label.
+pub async fn remains(site: &Site, volumes: bool) -> Result<Vec<String>> {
+    let label = format!("label=com.docker.compose.project={}", site.project);
+    let mut left = Vec::new();
+    let mut kinds = vec![("container", "{{.Names}}"), ("network", "{{.Name}}")];
+    if volumes {
+        kinds.push(("volume", "{{.Name}}"));
+    }
+    for (kind, format) in kinds {
+        let mut list = docker([kind, "ls", "--filter", &label, "--format", format]);
+        if kind == "container" {
+            list.arg("--all");
+        }
+        left.extend(exec::stdout(list, LIMIT).await?.lines().map(|name| format!("{kind} {name}")));
+    }
+    Ok(left)
+}
+
+async fn remove_images(progress: &Progress) -> Result<()> {
+    let step = progress.step("remove local images");
+    let list = docker(["image", "ls", "--filter", "reference=selfheal/*", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let names: Vec<String> = exec::stdout(list, LIMIT).await?.lines().map(str::to_owned).collect();
+    let mut removed = 0;
+    for name in &names {
+        // One that another stack still uses stays.
+        removed += usize::from(exec::capture(docker(["image", "rm", name]), LIMIT).await?.ok());
+    }
+    step.done(&format!("{removed} of {}", names.len()));
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! `./stack up`: daemon, ports, images, core, the rest. Each part is skipped when it is already so,
+//! which is also how an interrupted run goes on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use console::style;
+
+use crate::cli::{Part, UpArgs};
+use crate::compose::{ComposeFile, Service};
+use crate::daemon;
+use crate::docker::{self, Compose};
+use crate::dotenv::Vars;
+use crate::exec;
+use crate::image;
+use crate::layout::{self, Table, duration};
+use crate::lock::Lock;
+use crate::obtain::{Obtain, Obtained};
+use crate::ports;
+use crate::progress::Progress;
+use crate::recipe;
+use crate::site::Site;
+use crate::stack::{self, ADDRESSES, CORE, Stack};
+use crate::state::LeftOut;
+
+/// Runs `up`.
+pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
+    site.prepare()?;
+    let _lock = Lock::take(&site.state)?;
+    let progress = Progress::new();
+    let mut stack = Stack::open(site)?;
+    let only_core = args.only == Some(Part::Core);
+    for profile in &args.profile {
+        if !stack.file.services.iter().any(|service| service.profiles.contains(profile)) {
+            bail!("there is no profile called {profile}");
+        }
+    }
+    stack.state.version = 1;
+    stack.state.only_core = only_core;
+    // A profile stays on until `down`.
+    stack.state.profiles.extend(args.profile.iter().filter(|p| !stack.state.profiles.contains(p)).cloned().collect::<Vec<_>>());
+    stack.state.left_out.clear();
+    progress.expect(2 + steps(&stack, only_core));
+    daemon::ensure(site, &progress).await?;
+    stack.state.variables = machine_variables(&stack.vars);
+    choose_ports(&mut stack, &progress).await?;
+    stack.state.save(&site.state)?;
+
+    let obtain = Obtain::new(site, &progress)?;
+    let core = core_names(&stack);
+    let (core_images, rest_images) = images(&stack);
+    let programs = image::own(stack.selected().into_iter().filter(|s| !only_core || core.contains(&s.name)), &stack.vars);
+    let mut taken = Vec::new();
+    let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, programs), async {
+        for wanted in &core_images {
+            taken.push((wanted.clone(), obtain.third_party(wanted).await?));
+        }
+        anyhow::Ok(())
+    });
+    other?;
+    stack.state.sources = own?;
+    remember(&mut stack, taken, &progress)?;
+    if let Some(left) = stack.state.left_out.iter().find(|left| core.contains(&left.service)) {
+        bail!("the core cannot run without {}", left.service);
+    }
+    start(&stack, &core, "core", &progress).await?;
+    let mut started = core;
+
+    if !only_core {
+        progress.line(format!("  the core is usable after {}: {}", duration(progress.elapsed()), core_addresses(&stack)));
+        let mut taken = Vec::new();
+        for wanted in &rest_images {
+            taken.push((wanted.clone(), obtain.third_party(wanted).await?));
+        }
+        remember(&mut stack, taken, &progress)?;
+        stand_ins(&mut stack, &obtain, &progress).await?;
+        let all: Vec<String> = stack.selected().iter().map(|service| service.name.clone()).collect();
+        start(&stack, &all, "everything else", &progress).await?;
+        started = all;
+    }
+    stack.state.services = started;
+    stack.state.save(&site.state)?;
+    finish(&stack, &progress);
+    Ok(())
+}
+
+fn core_names(stack: &Stack) -> Vec<String> {
+    stack.file.closure(CORE.iter().copied()).into_iter().map(|service| service.name.clone()).collect()
+}
+
+/// Images of other people: the core's, and those that only the rest needs.
+fn images(stack: &Stack) -> (Vec<image::Wanted>, Vec<image::Wanted>) {
+    let core = core_names(stack);
+    let (first, rest): (Vec<&Service>, Vec<&Service>) =
+        stack.selected().into_iter().partition(|service| core.contains(&service.name));
+    let first = image::wanted(first, &stack.vars);
+    let mut rest = image::wanted(rest, &stack.vars);
+    rest.retain(|image| !first.iter().any(|other| other.variable == image.variable));
+    (first, rest)
+}
+
+// A first estimate of [n/m]; it grows when something has to be built that was not foreseen.
+fn steps(stack: &Stack, only_core: bool) -> usize {
+    let (core, rest) = images(stack);
+    // Two for our own images, and one for each start.
+    core.len() + 2 + if only_core { 1 } else { rest.len() + 2 }
+}
+
+/// Records where images came from, and says what is left out.
+fn remember(stack: &mut Stack, taken: Vec<(image::Wanted, Obtained)>, progress: &Progress) -> Result<()> {
+    for (wanted, obtained) in taken {
+        stack.state.images.remove(&wanted.variable);
+        match obtained {
+            Obtained::Pinned => {}
+            Obtained::Local(tag) => {
+                stack.state.images.insert(wanted.variable, tag);
+            }
+            Obtained::LeftOut(reason) => {
+                for service in wanted.services {
+                    let stand_in = image::stand_in(&service).map(str::to_owned);
+                    let left = LeftOut { service, reason: reason.clone(), stand_in };
+                    progress.line(left_out_line(&left));
+                    stack.state.left_out.push(left);
+                }
+            }
+        }
+    }
+    let names: BTreeSet<String> = stack.state.left_out.iter().map(|left| left.service.clone()).collect();
+    if let Some((service, needs)) = stack.file.broken_by(&names).first() {
+        bail!("{service} needs {needs}, which cannot be had here");
+    }
+    stack.state.save(&stack.site.state)
+}
+
+/// Jaeger where Tempo cannot be had, and the Collector told where traces go.
+async fn stand_ins(stack: &mut Stack, obtain: &Obtain, progress: &Progress) -> Result<()> {
+    let on = stack.state.profiles.iter().any(|profile| profile == "jaeger");
+    if stack.state.is_left_out("tempo") && !on {
+        stack.state.profiles.push("jaeger".into());
+        let mut taken = Vec::new();
+        for wanted in image::wanted(stack.file.service("jaeger"), &stack.vars) {
+            let obtained = obtain.third_party(&wanted).await?;
+            taken.push((wanted, obtained));
+        }
+        remember(stack, taken, progress)?;
+    }
+    stack.state.variables.insert("TRACE_EXPORTERS".into(), trace_exporters(stack));
+    // Jaeger brought a port of its own.
+    choose_ports(stack, progress).await?;
+    stack.state.save(&stack.site.state)
+}
+
+fn left_out_line(left: &LeftOut) -> String {
+    let stand_in = left.stand_in.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+    layout::wrap(&format!("  - {} is left out: {}{stand_in}", left.service, left.reason), layout::width(), 4)
+}
+
+/// Where the Collector sends traces, given what runs.
+fn trace_exporters(stack: &Stack) -> String {
+    let runs = |name: &str| stack.selected().iter().any(|service| service.name == name);
+    let exporters: Vec<&str> = [("tempo", "otlp_grpc/tempo"), ("jaeger", "otlp_grpc/jaeger")]
+        .into_iter()
+        .filter(|(service, _)| runs(service))
+        .map(|(_, exporter)| exporter)
+        .collect();
+    format!("[{}]", exporters.join(", "))
+}
+
+/// What depends on this machine: docker-guard drops root where the socket's group may use it.
+fn machine_variables(vars: &Vars) -> Vars {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = Vars::new();
+    let socket = vars.get("DOCKER_SOCKET").map_or("/var/run/docker.sock", String::as_str);
+    if let Ok(meta) = std::fs::metadata(Path::new(socket))
+        && meta.mode() & 0o060 == 0o060
+        && std::env::var_os("DOCKER_GUARD_UID").is_none()
+        && vars.get("DOCKER_GUARD_UID").is_none_or(|uid| uid == "0")
+    {
+        found.insert("DOCKER_GUARD_UID".into(), "10001".into());
+        found.insert("DOCKER_GUARD_GID".into(), meta.gid().to_string());
+    }
+    found
+}
+
+async fn choose_ports(stack: &mut Stack, progress: &Progress) -> Result<()> {
+    let wanted = ComposeFile::wanted_ports(stack.selected(), &stack.vars);
+    let containers = stack.compose().containers().await?;
+    let ours: BTreeSet<u16> =
+        containers.iter().filter(|c| c.state == "running" || c.state == "paused").flat_map(|c| c.ports.clone()).collect();
+    let before = stack.state.ports.clone();
+    let mut chosen = ports::choose(&wanted, &before, &ours, ports::is_free);
+    for (name, port) in &chosen {
+        if port.wanted != port.chosen && before.get(name) != Some(port) {
+            progress.line(format!("  {name}: {} is in use, {} is taken instead", port.wanted, port.chosen));
+        }
+    }
+    // Profiles that are off keep what they had.
+    for (name, port) in before {
+        chosen.entry(name).or_insert(port);
+    }
+    stack.state.ports = chosen;
+    Ok(())
+}
+
+/// Our own images: by compose where a registry gives the base images, on the host otherwise. Returns
+/// the hash of the sources that compose built from.
+async fn own_images(
+    stack: &Stack,
+    obtain: &Obtain,
+    progress: &Progress,
+    programs: Vec<(String, String)>,
+) -> Result<Option<String>> {
+    let dockerfile = stack.site.root.join("deploy/docker/Dockerfile");
+    if !dockerfile.is_file() || !obtain.registry_answers(image::registry("rust")).await {
+        obtain.own_local(programs).await?;
+        return Ok(None);
+    }
+    let root = &stack.site.root;
+    let paths = ["crates", "deploy/docker", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|p| root.join(p));
+    let hash = recipe::tree_hash(&paths)?;
+    let mut present = stack.state.sources.as_deref() == Some(hash.as_str());
+    for (image, _) in &programs {
+        present = present && docker::has_image(image).await;
+    }
+    let step = progress.step("service images");
+    if present {
+        step.done("present");
+        return Ok(Some(hash));
+    }
+    let services: Vec<String> = stack
+        .selected()
+        .iter()
+        .filter(|s| s.builds.as_ref().is_some_and(|program| programs.iter().any(|(_, p)| p == program)))
+        .map(|s| s.name.clone())
+        .collect();
+    let mut build = stack.compose().command(["build"]);
+    build.args(&services);
+    let report = step.reporter();
+    match exec::logged(build, &stack.site.logs().join("compose-build.log"), move |line| report(line)).await {
+        Ok(()) => {
+            step.done("built by docker compose");
+            Ok(Some(hash))
+        }
+        Err(error) => {
+            step.failed("docker compose build failed, building on the host instead");
+            progress.line(format!("{error:#}"));
+            obtain.own_local(programs).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn start(stack: &Stack, names: &[String], what: &str, progress: &Progress) -> Result<()> {
+    let compose: Compose = stack.compose();
+    let services: Vec<&Service> = stack.file.services.iter().filter(|s| names.contains(&s.name)).collect();
+    let step = progress.step(format!("start {what}"));
+    let mut up = compose.command(["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]);
+    up.args(names);
+    let report = step.reporter();
+    let log = stack.site.logs().join(format!("compose-up-{}.log", what.replace(' ', "-")));
+    let started = exec::logged(up, &log, move |line| report(line)).await;
+    // Compose gives up when a dependency is not healthy in time, and does not say why.
+    if let Err(error) = started {
+        step.failed("failed");
+        stack::explain(&compose, &services, progress).await;
+        return Err(error).with_context(|| format!("docker compose could not start {what}"));
+    }
+    match stack::wait_ready(&compose, &services, &step, progress).await {
+        Ok(()) => {
+            step.done(&format!("{} healthy", services.len()));
+            Ok(())
+        }
+        Err(error) => {
+            step.failed("not healthy");
+            Err(error)
+        }
+    }
+}
+
+fn core_addresses(stack: &Stack) -> String {
+    let url = |service: &str| stack.url(service).unwrap_or_default();
+    format!("{} (API), {} (alert-bot)", url("transaction-api"), url("alert-bot"))
+}
+
+fn finish(stack: &Stack, progress: &Progress) {
+    let width = layout::width();
+    println!("\n{} in {}\n", style("up").green().bold(), duration(progress.elapsed()));
+    print!("{}", addresses(stack).render(width));
+    if !stack.state.left_out.is_empty() {
+        println!();
+        for left in &stack.state.left_out {
+            println!("{}", left_out_line(left));
+        }
+    }
+    let api = stack.url("transaction-api").unwrap_or_default();
+    println!("\nNow break it and watch it heal:");
+    println!("  for i in $(seq 1 200); do curl -s {api}/error >/dev/null; sleep 0.2; done");
+    println!("  ./stack status        # what fired, what was done, whether it worked");
+    if stack.selected().iter().any(|s| s.name == "grafana") {
+        println!("  ./stack secret grafana-admin   # the password of Grafana's admin");
+    }
+    if stack.state.only_core {
+        println!("  ./stack up            # adds the rest");
+    }
+}
+
+/// The addresses of what runs.
+pub fn addresses(stack: &Stack) -> Table {
+    let mut table = Table::new(["WHAT", "ADDRESS"]);
+    let core = stack.file.closure(CORE.iter().copied());
+    for (title, service, container, path) in ADDRESSES {
+        let runs = stack.selected().iter().any(|s| s.name == *service)
+            && (!stack.state.only_core || core.iter().any(|s| s.name == *service));
+        if let (true, Some(port)) = (runs, stack.port(service, *container)) {
+            let path = if *path == "/" { "" } else { path };
+            let address = if *title == "OTLP gRPC" { format!("127.0.0.1:{port}") } else { format!("http://127.0.0.1:{port}{path}") };
+            table.row([(*title).to_owned(), address]);
+        }
+    }
+    table
+}
