@@ -1,0 +1,46 @@
+# Functions shared by the recipes under deploy/local. Sourced, never run.
+#
+# A recipe is a folder with an optional `build.sh` and, except for `base`, a `Dockerfile`.
+#   build.sh    runs on the host with OUT (where to leave files) and CACHE (kept between runs) set,
+#               and with the recipe folder as its working directory. It can be run again at any time.
+#   Dockerfile  is built with the recipe folder plus `out/` as its context, on top of `selfheal/base`.
+# Packages come from wherever the host's own apt and go are set up to find them.
+set -euo pipefail
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "error: $*"
+  exit 1
+}
+
+need() {
+  command -v "$1" >/dev/null 2>&1 || die "$1 is missing: apt-get install $2"
+}
+
+# The Debian mirror that this host already uses; empty on another distribution, where the tools'
+# built-in default is right. DEBIAN_MIRROR overrides both.
+debian_mirror() {
+  if [ -n "${DEBIAN_MIRROR:-}" ]; then
+    printf '%s\n' "$DEBIAN_MIRROR"
+    return
+  fi
+  apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL) $(CREATED_BY)' 2>/dev/null |
+    awk '$2 == "Debian" && $3 == "Debian" && $4 == "Packages" { sub(/\/$/, "", $1); print $1; exit }'
+}
+
+# A program of a Go module, built static and stripped from the go.mod and go.sum in the recipe
+# folder. The versions are those files'; nothing is resolved anew.
+#   go_program PACKAGE NAME [extra -ldflags [extra go build flags…]]
+go_program() {
+  local package=$1 name=$2 flags=${3:-}
+  shift 2
+  [ $# -eq 0 ] || shift
+  need go golang
+  mkdir -p "$OUT"
+  say "compiling $name"
+  CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -mod=readonly" nice -n 10 \
+    go build -trimpath -buildvcs=false -ldflags "-s -w $flags" "$@" -o "$OUT/$name.part" "$package"
+  # A build that was cut off must not look like a finished one.
+  mv "$OUT/$name.part" "$OUT/$name"
+}
