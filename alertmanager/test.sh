@@ -1,8 +1,8 @@
 #!/bin/sh
 # Tests this folder with amtool: the configuration, as committed and as rendered with odd SMTP settings;
-# each route of tests/routes.txt; each template against tests/templates/*.expected.
+# each route of tests/routes.txt; each pair of tests/inhibitions.txt; each template against tests/templates/*.expected.
 # Runs inside the Alertmanager image, which holds amtool and a shell:
-#   docker run --rm -v "$PWD/alertmanager:/etc/alertmanager:ro" --tmpfs /tmp \
+#   docker run --rm --network none -v "$PWD/alertmanager:/etc/alertmanager:ro" --tmpfs /tmp \
 #     --entrypoint /bin/sh "$ALERTMANAGER_IMAGE" /etc/alertmanager/test.sh
 # Prints `N passed, N failed`. `test.sh --print` shows what the templates give, to look at and to keep.
 set -eu
@@ -54,6 +54,37 @@ while IFS= read -r line; do
   # shellcheck disable=SC2086 # one word a label is wanted
   check "$labels" "${line##* => }" "$(amtool config routes test --config.file="$config" $labels 2>/dev/null)"
 done <"$here/tests/routes.txt"
+
+# A fresh server for each pair: alerts of one would inhibit those of another.
+server=http://127.0.0.1:19093
+while IFS= read -r line; do
+  case $line in '' | '#'*) continue ;; esac
+  source=${line%% | *}
+  target=${line#* | }
+  wanted=${target##* => }
+  target=${target%% => *}
+  alertmanager --config.file=/tmp/alertmanager.yml --storage.path=/tmp/data --cluster.listen-address= \
+    --web.listen-address=127.0.0.1:19093 --log.level=error 2>/dev/null &
+  pid=$!
+  tries=50
+  until wget -q -O /dev/null "$server/-/ready" 2>/dev/null || [ "$tries" -eq 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+  # shellcheck disable=SC2086 # one word a label is wanted
+  amtool alert add --alertmanager.url="$server" $source
+  # shellcheck disable=SC2086
+  amtool alert add --alertmanager.url="$server" $target
+  # shellcheck disable=SC2086
+  if [ -n "$(amtool alert query --alertmanager.url="$server" -o json --inhibited $target | grep -o '"inhibitedBy":\["')" ]; then
+    got=inhibited
+  else
+    got=active
+  fi
+  check "$line" "$wanted" "$got"
+  kill "$pid" && wait "$pid" || true
+  rm -rf /tmp/data
+done <"$here/tests/inhibitions.txt"
 
 for data in "$here"/tests/templates/*.json; do
   check "template with ${data##*/}" "$(cat "${data%.json}.expected")" "$(render_templates "$data" 2>&1)"
