@@ -16,6 +16,7 @@ mod version;
 
 pub use catalog::{Access, CATALOG, Endpoint, Verb};
 pub use decide::{Allowed, Call, ContainerCall, Decision, Denied, HealVerb, Policy, Route, decide, route};
+pub(crate) use facts::Inspect;
 pub use facts::{Container, ContainerId, PROJECT_LABEL};
 pub use path::{HeaderFacts, Request, Token};
 pub use plan::{Answer, Plan};
