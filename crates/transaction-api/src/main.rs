@@ -1,2 +1,7 @@
-//! transaction-api
-fn main() {}
+//! The transaction-api process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    telemetry::run("transaction-api", env!("CARGO_PKG_VERSION"), transaction_api::run)
+}
