@@ -46,10 +46,13 @@ make_cluster() {
   printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
 }
 
-# The server listens on no network address until every script has run, so that nobody finds it half made.
+# The scripts see the server with the options it will have later, but nobody else sees it half made:
+# it listens on no network address until all have run. The arguments are the server's.
 run_init_scripts() {
   socket_dir=$(mktemp -d)
-  PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -w start -o "-c listen_addresses='' -c unix_socket_directories='$socket_dir'" >/dev/null
+  local options
+  options=$(printf '%q ' "$@" -c listen_addresses= -c unix_socket_directories="$socket_dir")
+  PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -w start -o "$options" >/dev/null
   if [ "$POSTGRES_DB" != postgres ]; then
     sql --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
   fi
@@ -106,7 +109,7 @@ main() {
   if [ ! -s "$PGDATA/PG_VERSION" ]; then
     make_cluster
     : >"$unfinished"
-    run_init_scripts
+    run_init_scripts "${@:2}"
     rm "$unfinished"
     printf 'postgres: ready for start up\n'
   fi
