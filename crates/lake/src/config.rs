@@ -10,35 +10,35 @@ use crate::store::{Backend, S3, Settings};
 #[derive(clap::Args, Clone, Debug)]
 pub struct LakeArgs {
     /// S3 endpoint with its scheme; path-style requests.
-    #[arg(long, env = "S3_ENDPOINT", default_value = "http://lake:7070")]
-    pub s3_endpoint: String,
+    #[arg(long, env = "LAKE_ENDPOINT", default_value = "http://lake:7070")]
+    pub lake_endpoint: String,
     /// Bucket; made on the first write if absent.
-    #[arg(long, env = "S3_BUCKET", default_value = "lake")]
-    pub s3_bucket: String,
+    #[arg(long, env = "LAKE_BUCKET", default_value = "lake")]
+    pub lake_bucket: String,
     /// Region that requests are signed for.
-    #[arg(long, env = "S3_REGION", default_value = "us-east-1")]
-    pub s3_region: String,
+    #[arg(long, env = "LAKE_REGION", default_value = "us-east-1")]
+    pub lake_region: String,
     /// Access key.
-    #[arg(long, env = "S3_ACCESS_KEY", hide_env_values = true)]
-    pub s3_access_key: Option<Secret>,
+    #[arg(long, env = "LAKE_ACCESS_KEY", hide_env_values = true)]
+    pub lake_access_key: Option<Secret>,
     /// File with the access key.
-    #[arg(long, env = "S3_ACCESS_KEY_FILE")]
-    pub s3_access_key_file: Option<PathBuf>,
+    #[arg(long, env = "LAKE_ACCESS_KEY_FILE")]
+    pub lake_access_key_file: Option<PathBuf>,
     /// Secret key.
-    #[arg(long, env = "S3_SECRET_KEY", hide_env_values = true)]
-    pub s3_secret_key: Option<Secret>,
+    #[arg(long, env = "LAKE_SECRET_KEY", hide_env_values = true)]
+    pub lake_secret_key: Option<Secret>,
     /// File with the secret key.
-    #[arg(long, env = "S3_SECRET_KEY_FILE")]
-    pub s3_secret_key_file: Option<PathBuf>,
+    #[arg(long, env = "LAKE_SECRET_KEY_FILE")]
+    pub lake_secret_key_file: Option<PathBuf>,
     /// Limit for making a connection.
-    #[arg(long, env = "S3_CONNECT_TIMEOUT", default_value = "1s")]
-    pub s3_connect_timeout: Duration,
+    #[arg(long, env = "LAKE_CONNECT_TIMEOUT", default_value = "1s")]
+    pub lake_connect_timeout: Duration,
     /// Limit for one request, retries apart; an outage must show within seconds.
-    #[arg(long, env = "S3_REQUEST_TIMEOUT", default_value = "3s")]
-    pub s3_request_timeout: Duration,
+    #[arg(long, env = "LAKE_REQUEST_TIMEOUT", default_value = "3s")]
+    pub lake_request_timeout: Duration,
     /// Retries of one request.
-    #[arg(long, env = "S3_MAX_RETRIES", default_value_t = 1)]
-    pub s3_max_retries: usize,
+    #[arg(long, env = "LAKE_MAX_RETRIES", default_value_t = 1)]
+    pub lake_max_retries: usize,
     /// A local folder instead of S3, for trying out and for offline work.
     #[arg(long, env = "LAKE_DIR")]
     pub lake_dir: Option<PathBuf>,
@@ -53,35 +53,43 @@ impl LakeArgs {
         if let Some(dir) = &self.lake_dir {
             return Ok(Settings { backend: Backend::Folder(dir.clone()) });
         }
-        let endpoint = self.s3_endpoint.trim_end_matches('/');
+        let endpoint = self.lake_endpoint.trim_end_matches('/');
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(ConfigError::new("S3_ENDPOINT", format!("'{endpoint}' must start with http:// or https://")));
+            return Err(ConfigError::new("LAKE_ENDPOINT", format!("'{endpoint}' must start with http:// or https://")));
         }
         let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-        if !(3..=63).contains(&self.s3_bucket.len()) || !self.s3_bucket.bytes().all(valid) {
-            let reason = format!("'{}' is not a bucket name (3 to 63 of a-z 0-9 - .)", self.s3_bucket);
-            return Err(ConfigError::new("S3_BUCKET", reason));
+        if !(3..=63).contains(&self.lake_bucket.len()) || !self.lake_bucket.bytes().all(valid) {
+            let reason = format!("'{}' is not a bucket name (3 to 63 of a-z 0-9 - .)", self.lake_bucket);
+            return Err(ConfigError::new("LAKE_BUCKET", reason));
         }
         for (name, limit) in
-            [("S3_CONNECT_TIMEOUT", &self.s3_connect_timeout), ("S3_REQUEST_TIMEOUT", &self.s3_request_timeout)]
+            [("LAKE_CONNECT_TIMEOUT", &self.lake_connect_timeout), ("LAKE_REQUEST_TIMEOUT", &self.lake_request_timeout)]
         {
             if limit.is_zero() {
                 return Err(ConfigError::new(name, "must be more than zero"));
             }
         }
-        if self.s3_max_retries > 10 {
-            return Err(ConfigError::new("S3_MAX_RETRIES", "must be at most 10"));
+        if self.lake_max_retries > 10 {
+            return Err(ConfigError::new("LAKE_MAX_RETRIES", "must be at most 10"));
         }
         Ok(Settings {
             backend: Backend::S3(S3 {
                 endpoint: endpoint.to_owned(),
-                bucket: self.s3_bucket.clone(),
-                region: self.s3_region.clone(),
-                access_key: secret("S3_ACCESS_KEY", self.s3_access_key.as_ref(), self.s3_access_key_file.as_deref())?,
-                secret_key: secret("S3_SECRET_KEY", self.s3_secret_key.as_ref(), self.s3_secret_key_file.as_deref())?,
-                connect_timeout: *self.s3_connect_timeout,
-                request_timeout: *self.s3_request_timeout,
-                max_retries: self.s3_max_retries,
+                bucket: self.lake_bucket.clone(),
+                region: self.lake_region.clone(),
+                access_key: secret(
+                    "LAKE_ACCESS_KEY",
+                    self.lake_access_key.as_ref(),
+                    self.lake_access_key_file.as_deref(),
+                )?,
+                secret_key: secret(
+                    "LAKE_SECRET_KEY",
+                    self.lake_secret_key.as_ref(),
+                    self.lake_secret_key_file.as_deref(),
+                )?,
+                connect_timeout: *self.lake_connect_timeout,
+                request_timeout: *self.lake_request_timeout,
+                max_retries: self.lake_max_retries,
             }),
         })
     }
@@ -100,7 +108,7 @@ mod tests {
     }
 
     fn check(args: &[&str]) -> Result<Settings, String> {
-        let keys = ["x", "--s3-access-key", "a", "--s3-secret-key", "b"];
+        let keys = ["x", "--lake-access-key", "a", "--lake-secret-key", "b"];
         Cli::parse_from(keys.iter().chain(args)).lake.settings().map_err(|e| e.to_string())
     }
 
@@ -109,10 +117,10 @@ mod tests {
         check(&[]).unwrap();
         check(&["--lake-dir", "/tmp/x"]).unwrap();
         for (args, variable) in [
-            (["--s3-endpoint", "lake:7070"], "S3_ENDPOINT"),
-            (["--s3-bucket", "No Bucket"], "S3_BUCKET"),
-            (["--s3-request-timeout", "0s"], "S3_REQUEST_TIMEOUT"),
-            (["--s3-max-retries", "99"], "S3_MAX_RETRIES"),
+            (["--lake-endpoint", "lake:7070"], "LAKE_ENDPOINT"),
+            (["--lake-bucket", "No Bucket"], "LAKE_BUCKET"),
+            (["--lake-request-timeout", "0s"], "LAKE_REQUEST_TIMEOUT"),
+            (["--lake-max-retries", "99"], "LAKE_MAX_RETRIES"),
         ] {
             let error = check(&args).map(drop).unwrap_err();
             assert!(error.starts_with(variable), "{error}");

@@ -89,7 +89,8 @@ impl Outcome {
         }
     }
 
-    fn of<T>(result: &Result<T>) -> Self {
+    /// The outcome of a result.
+    pub fn of<T>(result: &Result<T>) -> Self {
         match result {
             Ok(_) => Self::Ok,
             Err(e) if e.is_unavailable() => Self::Unavailable,

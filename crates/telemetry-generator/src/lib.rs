@@ -1,1 +1,91 @@
-//! telemetry-generator
+//! telemetry-generator: a fleet of industrial machines.
+//!
+//! [`thermal`] and [`machine`] are the physics, [`fleet`] puts machines, sensors, [`faults`]
+//! and [`gaps`] together, all of it without a clock. [`service`] gives it one and carries the
+//! readings through the [`outbox`] to the lake; [`metrics`] renders the fleet at each scrape.
+
+pub mod codes;
+pub mod config;
+pub mod faults;
+pub mod fleet;
+pub mod gaps;
+pub mod http;
+pub mod machine;
+pub mod metrics;
+pub mod outbox;
+pub mod service;
+pub mod simulate;
+pub mod state_file;
+pub mod thermal;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use lake::Lake;
+use telemetry::Runtime;
+use tokio::net::TcpListener;
+
+use crate::{
+    config::Config,
+    fleet::Fleet,
+    metrics::{FleetCollector, Metrics},
+    outbox::Outbox,
+    service::{App, LakeHealth, Shared, now_us, report, run_clock, run_writer},
+    state_file::StateDir,
+};
+
+/// Runs the service until `rt.shutdown`.
+///
+/// # Errors
+/// The listener or the settings are unusable. A lake that is away is no error.
+pub async fn run(config: Config, rt: Runtime) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen_addr)
+        .await
+        .with_context(|| format!("LISTEN_ADDR: cannot listen on {}", config.listen_addr))?;
+    serve(config, listener, rt).await
+}
+
+/// Like [`run`], on a listener that is there already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow::Result<()> {
+    let app = build(&config, &rt)?;
+    let token = config.token()?;
+    let router = http::router(app.clone(), token, &rt.registry);
+    let clock = tokio::spawn(run_clock(app.clone(), *config.tick_interval, rt.shutdown.clone()));
+    // The writer's last flush must end before the process does.
+    let flush_limit = config.common.shutdown_grace.mul_f64(0.6);
+    let writer = tokio::spawn(run_writer(app.clone(), *config.write_interval, flush_limit, rt.shutdown.clone()));
+    tracing::info!(machines = config.machines, listen = %listener.local_addr()?, "fleet is running");
+    telemetry::http::serve(listener, router, rt.shutdown.clone(), *config.common.shutdown_grace).await?;
+    clock.await?;
+    writer.await?;
+    Ok(())
+}
+
+fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
+    let metrics = Metrics::new(&rt.registry)?;
+    let lake = Lake::open(&config.lake.settings()?, Arc::new(metrics.clone()))?;
+    let state = StateDir::open(&config.state_dir);
+    let now = now_us();
+    let boot_id = uuid::Uuid::new_v4().to_string();
+    let period_us = i64::try_from(config.tick_interval.as_micros())?;
+    let mut fleet = Fleet::new(config.machines, config.seed, &boot_id, period_us, now);
+    let mut outbox = Outbox::new(config.buffer_readings);
+    if let Some(state) = &state {
+        report(&fleet.restore(&state.load(), now));
+        let unwritten = outbox.push(state.take_unwritten());
+        report(&fleet.lost(&unwritten));
+    }
+    let fleet = Arc::new(Shared::new(fleet));
+    rt.registry.register(Box::new(FleetCollector::new(fleet.clone())?))?;
+    Ok(Arc::new(App {
+        fleet,
+        outbox: Shared::new(outbox),
+        lake_health: Shared::new(LakeHealth::default()),
+        lake,
+        metrics,
+        state,
+    }))
+}

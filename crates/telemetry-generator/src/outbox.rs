@@ -1,0 +1,136 @@
+//! Readings on their way to the lake: bounded, in order, nothing dropped before the bound.
+
+use std::collections::VecDeque;
+
+use lake::{Batch, LakeError, Reading};
+
+/// Most readings in one object.
+const MAX_BATCH: usize = 20_000;
+
+/// A batch with the readings it was made of.
+#[derive(Debug)]
+struct InFlight {
+    batch: Batch,
+    readings: Vec<Reading>,
+}
+
+/// The buffer. A batch that is being written stays apart, frozen: repeated, it must be the same object.
+#[derive(Debug)]
+pub struct Outbox {
+    waiting: VecDeque<Reading>,
+    in_flight: Option<InFlight>,
+    bound: usize,
+}
+
+impl Outbox {
+    /// Holds at most `bound` readings, those in flight not counted.
+    pub fn new(bound: usize) -> Self {
+        Self { waiting: VecDeque::new(), in_flight: None, bound }
+    }
+
+    /// Adds readings and returns the oldest ones that no longer fit.
+    #[must_use]
+    pub fn push(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
+        self.waiting.extend(readings);
+        let excess = self.waiting.len().saturating_sub(self.bound);
+        self.waiting.drain(..excess).collect()
+    }
+
+    /// The batch to write now: the one in flight, or a new one. `None` when all is written.
+    ///
+    /// # Errors
+    /// The readings cannot be encoded; they stay in the buffer.
+    pub fn next(&mut self) -> Result<Option<Batch>, LakeError> {
+        if self.in_flight.is_none() && !self.waiting.is_empty() {
+            let most = self.waiting.len().min(MAX_BATCH);
+            let extent = Batch::extent(&self.waiting.make_contiguous()[..most]);
+            let batch = Batch::new(&self.waiting.make_contiguous()[..extent])?;
+            let readings = self.waiting.drain(..extent).collect();
+            // A long outage leaves a large buffer behind; give it back.
+            if self.waiting.capacity() > 4 * self.waiting.len() + 1_024 {
+                self.waiting.shrink_to(2 * self.waiting.len() + 512);
+            }
+            self.in_flight = Some(InFlight { batch, readings });
+        }
+        Ok(self.in_flight.as_ref().map(|f| f.batch.clone()))
+    }
+
+    /// The batch in flight was written.
+    pub fn written(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// Everything that is not written, oldest first, for keeping elsewhere.
+    pub fn take_all(&mut self) -> Vec<Reading> {
+        let mut all = self.in_flight.take().map(|f| f.readings).unwrap_or_default();
+        all.extend(self.waiting.drain(..));
+        all
+    }
+
+    /// Readings that no reader can see yet.
+    pub fn pending(&self) -> usize {
+        self.waiting.len() + self.in_flight.as_ref().map_or(0, |f| f.readings.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fleet::Fleet;
+
+    const HOUR_US: i64 = 3_600_000_000;
+
+    fn readings(count: u64, start_us: i64) -> Vec<Reading> {
+        let mut fleet = Fleet::new(1, 1, "b", 1_000_000, start_us);
+        (0..count).flat_map(|i| fleet.tick(start_us + i as i64 * 1_000_000).readings).collect()
+    }
+
+    #[test]
+    fn the_bound_drops_the_oldest_and_says_which() {
+        let mut outbox = Outbox::new(10);
+        assert!(outbox.push(readings(8, 400_000 * HOUR_US)).is_empty());
+        let lost = outbox.push(readings(5, 400_001 * HOUR_US));
+        assert_eq!(lost.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(outbox.pending(), 10);
+    }
+
+    #[test]
+    fn a_batch_stays_the_same_until_it_is_written() {
+        let mut outbox = Outbox::new(100);
+        let all = readings(20, 400_000 * HOUR_US);
+        assert!(outbox.push(all[..10].to_vec()).is_empty());
+        let first = outbox.next().unwrap().unwrap();
+        assert!(outbox.push(all[10..].to_vec()).is_empty());
+        let again = outbox.next().unwrap().unwrap();
+        assert_eq!((first.object(), first.rows()), (again.object(), 10));
+        assert_eq!(outbox.pending(), 20);
+        outbox.written();
+        assert_eq!(outbox.next().unwrap().unwrap().rows(), 10);
+        assert_eq!(outbox.take_all(), all[10..]);
+        assert!(outbox.next().unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_reading_is_written_once_and_no_object_crosses_an_hour(
+            counts in proptest::collection::vec(1u64..40, 1..8), start in 0i64..3_600,
+        ) {
+            let mut outbox = Outbox::new(10_000);
+            let all = readings(counts.iter().sum(), 400_000 * HOUR_US + start * 1_000_000);
+            let mut at = 0;
+            let mut rows = 0;
+            for count in counts {
+                prop_assert!(outbox.push(all[at..at + count as usize].to_vec()).is_empty());
+                at += count as usize;
+                while let Some(batch) = outbox.next().unwrap() {
+                    rows += batch.rows();
+                    outbox.written();
+                }
+            }
+            prop_assert_eq!(rows, all.len());
+            prop_assert_eq!(outbox.pending(), 0);
+        }
+    }
+}
