@@ -1,0 +1,141 @@
+//! Settings, each field naming its variable.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
+
+/// The bot's settings.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "alert-bot", version, about = "Heals containers when alerts fire, and proves it")]
+pub struct Config {
+    /// What every service has.
+    #[command(flatten)]
+    pub common: Common,
+    /// Listener for the webhook, the API and the page.
+    #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:5000")]
+    pub listen: SocketAddr,
+    /// The policy document; followed while running.
+    #[arg(long, env = "POLICY_FILE", default_value = "/etc/alert-bot/policy.yaml")]
+    pub policy_file: PathBuf,
+    /// The journal, a SQLite file.
+    #[arg(long, env = "JOURNAL_FILE", default_value = "/var/lib/alert-bot/journal.db")]
+    pub journal_file: PathBuf,
+    /// Compose project whose containers may be healed.
+    #[arg(long, env = "TARGET_PROJECT", default_value = "selfheal")]
+    pub project: String,
+
+    /// The way to Docker: `tcp://docker-guard:2375`, or `unix:///…` for tests.
+    #[arg(long, env = "DOCKER_HOST", default_value = "tcp://docker-guard:2375")]
+    pub docker_host: String,
+    /// The guard's token for what changes something.
+    #[arg(long, env = "GUARD_TOKEN")]
+    pub guard_token: Option<Secret>,
+    /// File with the guard's token.
+    #[arg(long, env = "GUARD_TOKEN_FILE")]
+    pub guard_token_file: Option<PathBuf>,
+
+    /// Measures the SLI.
+    #[arg(long, env = "PROMETHEUS_URL", default_value = "http://prometheus:9090")]
+    pub prometheus_url: String,
+    /// Knows which alerts burn.
+    #[arg(long, env = "ALERTMANAGER_URL", default_value = "http://alertmanager:9093")]
+    pub alertmanager_url: String,
+    /// How often Alertmanager's list is read.
+    #[arg(long, env = "RECONCILE_INTERVAL", default_value = "60s")]
+    pub reconcile_interval: Duration,
+
+    /// What Alertmanager sends as bearer token, or as password of basic authentication.
+    #[arg(long, env = "WEBHOOK_TOKEN")]
+    pub webhook_token: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "WEBHOOK_TOKEN_FILE")]
+    pub webhook_token_file: Option<PathBuf>,
+    /// User name of basic authentication.
+    #[arg(long, env = "WEBHOOK_USER", default_value = "alertmanager")]
+    pub webhook_user: String,
+    /// Largest notification, in bytes.
+    #[arg(long, env = "WEBHOOK_MAX_BYTES", default_value_t = 16 * 1024 * 1024)]
+    pub webhook_max_bytes: usize,
+
+    /// Where actions are annotated; empty: nowhere.
+    #[arg(long, env = "GRAFANA_URL", default_value = "")]
+    pub grafana_url: String,
+    /// User for it; empty: the password is a service account's token.
+    #[arg(long, env = "GRAFANA_USER", default_value = "admin")]
+    pub grafana_user: String,
+    /// Password or token.
+    #[arg(long, env = "GRAFANA_PASSWORD")]
+    pub grafana_password: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "GRAFANA_PASSWORD_FILE")]
+    pub grafana_password_file: Option<PathBuf>,
+
+    /// Where messages to people are posted; none: they are logged only.
+    #[arg(long, env = "NOTIFY_WEBHOOK_URL")]
+    pub notify_url: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "NOTIFY_WEBHOOK_URL_FILE")]
+    pub notify_url_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The token that a notification must carry.
+    pub fn webhook_token(&self) -> Result<Secret, ConfigError> {
+        secret("WEBHOOK_TOKEN", self.webhook_token.as_ref(), self.webhook_token_file.as_deref())
+    }
+
+    /// The guard's token; a socket needs none.
+    pub fn guard_token(&self) -> Result<Option<Secret>, ConfigError> {
+        optional_secret("GUARD_TOKEN", self.guard_token.as_ref(), self.guard_token_file.as_ref())
+    }
+
+    /// Grafana's password.
+    pub fn grafana_password(&self) -> Result<Option<Secret>, ConfigError> {
+        optional_secret("GRAFANA_PASSWORD", self.grafana_password.as_ref(), self.grafana_password_file.as_ref())
+    }
+
+    /// Where messages to people go.
+    pub fn notify_url(&self) -> Result<Option<Secret>, ConfigError> {
+        optional_secret("NOTIFY_WEBHOOK_URL", self.notify_url.as_ref(), self.notify_url_file.as_ref())
+    }
+}
+
+impl Service for Config {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.webhook_token()?;
+        self.guard_token()?;
+        self.notify_url()?;
+        if self.grafana_password()?.is_none() && !self.grafana_url.is_empty() {
+            return Err(ConfigError::new("GRAFANA_PASSWORD", "is required with GRAFANA_URL"));
+        }
+        for (variable, url) in [
+            ("PROMETHEUS_URL", &self.prometheus_url),
+            ("ALERTMANAGER_URL", &self.alertmanager_url),
+            ("GRAFANA_URL", &self.grafana_url),
+        ] {
+            let optional = variable == "GRAFANA_URL" && url.is_empty();
+            if !optional && !url.starts_with("http://") {
+                return Err(ConfigError::new(variable, format!("'{url}' must start with http://")));
+            }
+        }
+        if self.project.is_empty() {
+            return Err(ConfigError::new("TARGET_PROJECT", "is empty"));
+        }
+        if self.reconcile_interval.is_zero() {
+            return Err(ConfigError::new("RECONCILE_INTERVAL", "must be more than 0"));
+        }
+        crate::backend::docker::DockerBackend::new(&self.docker_host, None)
+            .map_err(|e| ConfigError::new("DOCKER_HOST", e))?;
+        let text = std::fs::read_to_string(&self.policy_file)
+            .map_err(|e| ConfigError::new("POLICY_FILE", format!("cannot read {}: {e}", self.policy_file.display())))?;
+        crate::policy::Policy::parse(&text).map_err(|errors| {
+            let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            ConfigError::new("POLICY_FILE", format!("{}: {}", self.policy_file.display(), list.join("; ")))
+        })?;
+        Ok(())
+    }
+}

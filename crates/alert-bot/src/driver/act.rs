@@ -1,0 +1,58 @@
+//! The calls to the outside, each ending in one event.
+
+use std::time::Duration;
+
+use super::{Tools, subject};
+use crate::{
+    backend::BackendError,
+    engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri},
+};
+
+/// Carries an action out. What cannot be told is reported as unknown.
+pub async fn act(tools: Tools, action: Action) -> Event {
+    let limit = Duration::from_millis(action.timeout_ms);
+    let stop_timeout = Duration::from_millis(action.stop_timeout_ms);
+    let result = tools.backend.act(&action.target.id, action.verb, stop_timeout, limit).await;
+    let outcome = match result {
+        Ok(()) => CallOutcome::Done,
+        Err(error @ (BackendError::Unreachable(_) | BackendError::NotFound)) => {
+            CallOutcome::NotPerformed(error.to_string())
+        }
+        Err(error @ BackendError::Refused(_)) => CallOutcome::Refused(error.to_string()),
+        Err(error @ (BackendError::TimedOut(_) | BackendError::Failed(_))) => {
+            CallOutcome::Unknown(error.to_string())
+        }
+    };
+    if outcome != CallOutcome::Done {
+        telemetry::trace::set_error("the action did not return as done");
+    }
+    Event::Returned { action: action.id, outcome }
+}
+
+/// Inspects the container of an action whose outcome is not known.
+pub async fn inspect(tools: Tools, action: Action) -> Event {
+    let found = match tools.backend.inspect(&action.target.id).await {
+        Ok(workload) => Ok(Some(workload)),
+        Err(BackendError::NotFound) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    };
+    Event::Inspected { action: action.id, found }
+}
+
+/// Looks at container, alert and SLI.
+pub async fn probe(tools: Tools, incident: Incident) -> Event {
+    let id = incident.id.clone();
+    let Some(subject) = subject(&incident) else {
+        let why = "the incident has no target".to_owned();
+        let probe =
+            Probe { container: Err(why.clone()), firing: Tri::Unknown(why.clone()), sli: Sli::Unavailable(why) };
+        return Event::Probed { incident: id, probe };
+    };
+    // By name: a container that was recreated meanwhile is the same target.
+    let container = match tools.backend.inspect(&subject.container).await {
+        Ok(workload) => Ok(Some(workload)),
+        Err(BackendError::NotFound) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    };
+    Event::Probed { incident: id, probe: tools.observer.probe(&subject, container).await }
+}

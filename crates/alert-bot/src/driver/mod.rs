@@ -1,0 +1,525 @@
+//! Carries out what the engine wants.
+//!
+//! One task owns the [`State`]. It takes events, asks the engine, writes the
+//! effects to the journal, and only then starts the work among them; what comes
+//! of the work returns as events. If the journal cannot be written, it waits and
+//! tries again: nothing is done that is not written down first.
+
+mod act;
+mod resolve;
+mod spans;
+
+use std::{sync::Arc, time::Duration};
+
+use telemetry::trace;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    annotate::Annotator,
+    backend::Backend,
+    engine::{
+        Action, ActionStatus, AlertStatus, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State,
+        Status, decide,
+    },
+    intake,
+    journal::{Delivery, Journal},
+    metrics::Metrics,
+    observe::Observer,
+    policy::reload::Loaded,
+    timestamp::Timestamp,
+};
+
+/// How often time is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Effects in one commit at most: acknowledgements wait behind a commit.
+const COMMIT: usize = 200;
+/// Alerts of one notification decided on before their effects are committed.
+const ALERTS: usize = 50;
+/// Between two attempts at a commit.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// How often what nobody asks for any more is forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// Bodies of notifications are kept for this long.
+const DELIVERIES: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the driver works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Where everything is written down.
+    pub journal: Journal,
+    /// What runs the containers.
+    pub backend: Arc<dyn Backend>,
+    /// What measures.
+    pub observer: Observer,
+    /// What draws on dashboards.
+    pub annotator: Annotator,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Woken when a notification was stored.
+    pub delivered: Arc<Notify>,
+    /// Woken when Alertmanager's list should be read now.
+    pub reconcile: Arc<Notify>,
+    /// Woken when a message to people was stored.
+    pub posted: Arc<Notify>,
+}
+
+/// The task that owns the state.
+pub struct Driver {
+    state: State,
+    tools: Tools,
+    policy: watch::Receiver<Loaded>,
+    events: mpsc::Receiver<Vec<Event>>,
+    send: mpsc::Sender<Vec<Event>>,
+    resolver: mpsc::UnboundedSender<resolve::Request>,
+    spans: spans::Spans,
+    crash: crash::Point,
+}
+
+/// Sends events to the driver.
+pub type Sender = mpsc::Sender<Vec<Event>>;
+
+impl Driver {
+    /// Reads the state back from the journal.
+    pub fn new(state: State, tools: Tools, policy: watch::Receiver<Loaded>) -> (Self, Sender) {
+        let (send, events) = mpsc::channel(1024);
+        let resolver = resolve::start(tools.clone(), policy.clone(), state.scope.clone(), send.clone());
+        let driver = Self {
+            state,
+            tools,
+            policy,
+            events,
+            send: send.clone(),
+            resolver,
+            spans: spans::Spans::default(),
+            crash: crash::Point::from_env(),
+        };
+        (driver, send)
+    }
+
+    /// Works until told to stop. What is under way then is taken up by the next start.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        self.turn(vec![Event::Boot], None).await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let delivered = self.tools.delivered.clone();
+        // What was acknowledged before the start is still to be worked through.
+        delivered.notify_one();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(events) = self.events.recv() => self.turn(events, None).await,
+                () = delivered.notified() => self.work_through().await,
+                Ok(()) = self.policy.changed() => self.take_policy().await,
+                _ = tick.tick() => {
+                    self.turn(vec![Event::Tick], None).await;
+                    self.measure().await;
+                }
+                _ = housekeeping.tick() => {
+                    let now = Timestamp::now();
+                    self.state.forget(now);
+                    if let Err(error) = self.tools.journal.prune(now.minus(DELIVERIES)).await {
+                        tracing::warn!(%error, "old notifications could not be deleted");
+                    }
+                }
+            }
+        }
+    }
+
+    /// One turn: decide on each event, write everything down, start the work.
+    async fn turn(&mut self, events: Vec<Event>, processed: Option<i64>) {
+        let mut effects = Vec::new();
+        for event in events {
+            let now = Timestamp::now();
+            let span = self.spans.for_event(&self.state, &event);
+            let decided = span.in_scope(|| decide(&self.state, event, now));
+            for effect in &decided {
+                self.state.apply(effect);
+            }
+            effects.extend(decided);
+        }
+        if effects.is_empty() && processed.is_none() {
+            return;
+        }
+        self.commit(effects, processed).await;
+    }
+
+    /// In portions, in order. Effects of one action are few and are never torn
+    /// apart from each other by more than the order allows: the intent comes
+    /// before the command, and commands come after everything.
+    async fn commit(&mut self, effects: Vec<Effect>, processed: Option<i64>) {
+        let mut rest = effects;
+        let mut done = Vec::with_capacity(rest.len());
+        loop {
+            let tail = if rest.len() > COMMIT { rest.split_off(COMMIT) } else { Vec::new() };
+            let portion = Arc::new(std::mem::replace(&mut rest, tail));
+            let last = rest.is_empty();
+            let durable = portion.iter().any(is_durable);
+            if durable || (last && processed.is_some()) {
+                self.write(&portion, processed.filter(|_| last)).await;
+            }
+            done.push(portion);
+            if last {
+                break;
+            }
+        }
+        for effect in done.iter().flat_map(|p| p.iter()) {
+            self.account(effect);
+        }
+        for effect in done.iter().flat_map(|p| p.iter()) {
+            if let Effect::Do(command) = effect {
+                self.start(command);
+            }
+        }
+    }
+
+    async fn write(&mut self, effects: &Arc<Vec<Effect>>, processed: Option<i64>) {
+        self.crash.before();
+        let mut failed = false;
+        loop {
+            match self.tools.journal.commit(effects.clone(), processed, Timestamp::now()).await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.tools.metrics.journal_errors.inc();
+                    if !failed {
+                        tracing::error!(%error, "the journal cannot be written; nothing is done until it can");
+                    }
+                    failed = true;
+                    tokio::time::sleep(COMMIT_RETRY).await;
+                }
+            }
+        }
+        if failed {
+            tracing::info!("the journal can be written again");
+        }
+        self.crash.after();
+    }
+
+    /// Notifications that were stored, oldest first, in portions.
+    async fn work_through(&mut self) {
+        loop {
+            let pending = match self.tools.journal.pending(16).await {
+                Ok(pending) => pending,
+                Err(error) => {
+                    self.tools.metrics.journal_errors.inc();
+                    tracing::error!(%error, "stored notifications cannot be read");
+                    tokio::time::sleep(COMMIT_RETRY).await;
+                    self.tools.delivered.notify_one();
+                    return;
+                }
+            };
+            if pending.is_empty() {
+                return;
+            }
+            for delivery in pending {
+                self.deliver(delivery).await;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { id, received_at, body } = delivery;
+        let notification = match intake::parse(&body) {
+            Ok(notification) => notification,
+            // It was understood when it came; a later version may have become stricter.
+            Err(error) => {
+                tracing::error!(%error, delivery = id, "a stored notification is not understood any more");
+                return self.turn(Vec::new(), Some(id)).await;
+            }
+        };
+        drop(body);
+        if notification.truncated > 0 {
+            self.tools.reconcile.notify_one();
+        }
+        let mut alerts = notification.alerts.into_iter().peekable();
+        loop {
+            let events: Vec<_> = alerts
+                .by_ref()
+                .take(ALERTS)
+                .map(|alert| {
+                    let opens = alert.status == Status::Firing && !self.state.is_open(&alert.fingerprint);
+                    let trace = if opens { spans::begin(&alert) } else { None };
+                    Event::Alert { alert, source: Source::Webhook, received_at, trace }
+                })
+                .collect();
+            let last = alerts.peek().is_none();
+            self.turn(events, last.then_some(id)).await;
+            if last {
+                return;
+            }
+        }
+    }
+
+    async fn take_policy(&mut self) {
+        let loaded = self.policy.borrow_and_update().clone();
+        if loaded.rejected.is_some() || Arc::ptr_eq(&loaded.policy, &self.state.policy) {
+            return;
+        }
+        let text = format!("policy {} is in force, mode {}", loaded.policy.digest, loaded.policy.mode.as_str());
+        self.state.policy = loaded.policy;
+        let note = system_note(text, serde_json::json!({ "digest": self.state.policy.digest }));
+        self.commit(vec![note], None).await;
+    }
+
+    fn start(&mut self, command: &Command) {
+        match command {
+            Command::Resolve { incident } => {
+                let Some(incident) = self.state.incident(incident) else { return };
+                let request = resolve::Request {
+                    incident: incident.id.clone(),
+                    fingerprint: incident.alert.fingerprint.clone(),
+                    service: incident.service(),
+                    span: spans::stage(incident, "resolve target"),
+                };
+                // The resolver ends with the driver only.
+                let _ = self.resolver.send(request);
+            }
+            Command::Act { action } => {
+                let Some(action) = self.state.action(action).cloned() else { return };
+                let span = self.span_of(&action, &format!("docker {}", action.verb));
+                self.tools.annotator.begin(&action);
+                self.spawn(act::act(self.tools.clone(), action), span);
+            }
+            Command::Inspect { action } => {
+                let Some(action) = self.state.action(action).cloned() else { return };
+                let span = self.span_of(&action, "docker inspect");
+                self.spawn(act::inspect(self.tools.clone(), action), span);
+            }
+            Command::Probe { incident } => {
+                let Some(incident) = self.state.incident(incident).cloned() else { return };
+                let span = self.spans.verification(&incident);
+                self.spawn(act::probe(self.tools.clone(), incident), span);
+            }
+            Command::Reconcile => self.tools.reconcile.notify_one(),
+        }
+    }
+
+    fn span_of(&self, action: &Action, name: &str) -> tracing::Span {
+        self.state.incident(&action.incident).map_or_else(tracing::Span::none, |i| spans::stage(i, name))
+    }
+
+    fn spawn(&self, work: impl Future<Output = Event> + Send + 'static, span: tracing::Span) {
+        let send = self.send.clone();
+        tokio::spawn(
+            async move {
+                let event = work.await;
+                // Nobody listens any more after a stop: the next start finds the intent.
+                let _ = send.send(vec![event]).await;
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Metrics, logs and annotations: after the fact, and never in its way.
+    fn account(&mut self, effect: &Effect) {
+        let metrics = &self.tools.metrics;
+        match effect {
+            Effect::Put(incident) if incident.phase == Phase::Closed => {
+                let outcome = incident.outcome.map_or("unknown", |o| o.as_str());
+                metrics.incidents.with_label_values(&[outcome]).inc();
+                self.spans.end(&incident.id);
+            }
+            Effect::Put(_) => {}
+            Effect::PutAction(action) => {
+                if let Some(finished) = action.finished_at {
+                    metrics.actions.with_label_values(&[action.verb.as_str(), action.status.as_str()]).inc();
+                    self.tools.annotator.end(action, finished);
+                } else if action.status == ActionStatus::Unknown && action.next_inspect == action.unknown_since {
+                    metrics.actions.with_label_values(&[action.verb.as_str(), "unknown"]).inc();
+                } else if action.status == ActionStatus::Intended
+                    && let Some(incident) = self.state.incident(&action.incident)
+                {
+                    metrics.act.observe(action.intended_at.since(incident.opened_at).as_secs_f64());
+                }
+            }
+            Effect::Page(_) => {
+                metrics.escalations.with_label_values(&["queued"]).inc();
+                self.tools.posted.notify_one();
+            }
+            Effect::Note(note) => self.account_note(note),
+            _ => {}
+        }
+    }
+
+    fn account_note(&mut self, note: &Note) {
+        let metrics = &self.tools.metrics;
+        let incident = note.incident.as_deref().unwrap_or_default();
+        let known = self.state.incident(incident);
+        match note.kind {
+            NoteKind::Opened | NoteKind::Adopted | NoteKind::Reopened => {
+                if let Some(known) = known {
+                    metrics.detect.observe(note.at.since(known.starts_at).as_secs_f64());
+                }
+            }
+            NoteKind::Decision => {
+                if let Some(reason) = note.reason {
+                    metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+                }
+            }
+            NoteKind::Verdict => {
+                let verdict = note.text.split(':').next().unwrap_or_default().to_owned();
+                metrics.verdicts.with_label_values(&[&verdict]).inc();
+                self.spans.verified(incident, &verdict);
+            }
+            NoteKind::Closed => {
+                let healed = note.data.get("outcome").and_then(|o| o.as_str()) == Some("healed");
+                let starts_at = note.data.get("starts_at").and_then(|s| s.as_str()).and_then(Timestamp::parse);
+                if let (true, Some(starts_at)) = (healed, starts_at) {
+                    metrics.repair.observe(note.at.since(starts_at).as_secs_f64());
+                }
+            }
+            _ => {}
+        }
+        let (kind, reason) = (note.kind.as_str(), note.reason.map(|r| r.as_str()));
+        match note.kind {
+            NoteKind::Escalated => {
+                tracing::warn!(incident, alert = note.alert, target_name = note.target, kind, reason, "{}", note.text);
+            }
+            NoteKind::Probe => {
+                tracing::debug!(incident, alert = note.alert, target_name = note.target, kind, "{}", note.text);
+            }
+            _ => {
+                tracing::info!(incident, alert = note.alert, target_name = note.target, kind, reason, "{}", note.text);
+            }
+        }
+    }
+
+    async fn measure(&self) {
+        let now = Timestamp::now();
+        let metrics = &self.tools.metrics;
+        metrics.open.set(i64::try_from(self.state.open().count()).unwrap_or(i64::MAX));
+        if let Ok(lag) = self.tools.journal.lag(now).await {
+            metrics.lag.set(lag.as_secs_f64());
+        }
+        metrics.budget.reset();
+        for (target, left) in self.state.budgets(now) {
+            metrics.budget.with_label_values(&[&target]).set(left);
+        }
+    }
+}
+
+fn is_durable(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Put(_) | Effect::PutAction(_) | Effect::Ended(..) | Effect::Page(_) | Effect::Note(_)
+    )
+}
+
+/// A line of the record about the bot itself.
+pub fn system_note(text: String, data: serde_json::Value) -> Effect {
+    Effect::Note(Box::new(Note {
+        at: Timestamp::now(),
+        incident: None,
+        kind: NoteKind::System,
+        reason: None,
+        alert: String::new(),
+        target: None,
+        text,
+        data,
+    }))
+}
+
+/// Reads Alertmanager's list, at the start, at every interval and when asked to.
+pub async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: CancellationToken) {
+    loop {
+        match tools.observer.alertmanager.list().await {
+            Ok(list) => {
+                let now = Timestamp::now();
+                let mut events: Vec<_> = list
+                    .active
+                    .into_iter()
+                    .map(|alert| {
+                        let trace = None;
+                        Event::Alert { alert, source: Source::Reconcile, received_at: now, trace }
+                    })
+                    .collect();
+                events.push(Event::Snapshot(list.snapshot));
+                if send.send(events).await.is_err() {
+                    return;
+                }
+                tools.metrics.reconcile.set(now.millis() as f64 / 1000.0);
+                tools.metrics.reconciles.with_label_values(&["ok"]).inc();
+            }
+            Err(why) => {
+                tools.metrics.reconciles.with_label_values(&["error"]).inc();
+                tracing::warn!(error = why, "alertmanager's list cannot be read");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+            () = tools.reconcile.notified() => {}
+        }
+    }
+}
+
+/// What Alertmanager says of many alerts.
+pub(crate) type Statuses = std::collections::BTreeMap<String, AlertStatus>;
+
+/// The current trace context, for incidents.
+pub(crate) fn current_trace() -> Option<crate::engine::Trace> {
+    let traceparent = trace::current_traceparent()?;
+    let trace_id = traceparent.split('-').nth(1)?.to_owned();
+    Some(crate::engine::Trace { trace_id, traceparent })
+}
+
+/// What of an incident the API calls its subject; kept here for probes.
+pub(crate) fn subject(incident: &Incident) -> Option<crate::observe::Subject> {
+    let heal = incident.rule.as_ref()?.heal()?;
+    let target = incident.target.as_ref()?;
+    Some(crate::observe::Subject {
+        labels: incident.alert.labels.clone(),
+        fingerprint: incident.alert.fingerprint.clone(),
+        service: target.service.clone(),
+        container: target.name.clone(),
+        verify: heal.verify.clone(),
+    })
+}
+
+/// Ends the process at a chosen commit, to prove that every moment is survived.
+/// In debug builds only; release builds do not contain it.
+mod crash {
+    /// `ALERT_BOT_ABORT_AT=before:3` ends it before the third commit, `after:3` after it.
+    #[derive(Debug, Default)]
+    pub struct Point {
+        #[cfg(debug_assertions)]
+        armed: Option<(bool, u64)>,
+        #[cfg(debug_assertions)]
+        commits: u64,
+    }
+
+    impl Point {
+        #[cfg(debug_assertions)]
+        pub fn from_env() -> Self {
+            let armed = std::env::var("ALERT_BOT_ABORT_AT").ok().and_then(|text| {
+                let (when, n) = text.split_once(':')?;
+                Some((when == "before", n.parse().ok()?))
+            });
+            Self { armed, commits: 0 }
+        }
+
+        #[cfg(not(debug_assertions))]
+        pub fn from_env() -> Self {
+            Self::default()
+        }
+
+        pub fn before(&mut self) {
+            #[cfg(debug_assertions)]
+            {
+                self.commits += 1;
+                if self.armed == Some((true, self.commits)) {
+                    std::process::abort();
+                }
+            }
+        }
+
+        pub fn after(&mut self) {
+            #[cfg(debug_assertions)]
+            if self.armed == Some((false, self.commits)) {
+                std::process::abort();
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Intent, call, result; and what to make of a call that never came back.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    Reason,
+    event::{Ask, CallOutcome, Command, Effect, NoteKind, Seen},
+    gates,
+    model::{Action, ActionStatus, Decision, Incident, Phase, RunState, Verification, Workload},
+    target::Refusal,
+    turn::Turn,
+};
+use crate::policy::{Heal, Verb};
+
+/// Time between two inspections of a container whose action is unknown.
+const INSPECT_EVERY: Duration = Duration::from_secs(2);
+/// After a call is over and the container had its time to stop, this long again
+/// must pass before an unchanged container proves that nothing happened.
+const SETTLE: Duration = Duration::from_secs(5);
+/// People are told of an action whose outcome stays unknown for this long.
+const UNKNOWN_TOO_LONG: Duration = Duration::from_secs(300);
+/// Between an attempt that did not happen and the next.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What a step means for a container as it is; `None`: nothing.
+pub(super) fn verb_for(step: Verb, state: RunState) -> Option<Verb> {
+    match (step, state) {
+        (Verb::Restart | Verb::Start, RunState::Down) => Some(Verb::Start),
+        (Verb::Restart, RunState::Running | RunState::Paused) => Some(Verb::Restart),
+        (Verb::Start, RunState::Running | RunState::Paused) | (_, RunState::Changing) => None,
+    }
+}
+
+impl Turn<'_> {
+    /// The target was looked up: act, or say why not.
+    pub(super) fn on_resolved(&mut self, id: &str, seen: &Seen) {
+        self.push(Effect::Answered(Ask::Resolve(id.to_owned())));
+        let Some(mut incident) = self.state.open.get(id).cloned() else { return };
+        let Some(rule) = incident.rule.clone() else { return };
+        let Some(heal) = rule.heal() else { return };
+        if incident.phase != Phase::Waiting {
+            return;
+        }
+        if let Some(status) = &seen.alert
+            && self.silence(&mut incident, status.suppressed.clone())
+        {
+            return;
+        }
+        if let Err(refusal) = self.gate(&incident, heal, gates::BEFORE_LOOKUP, None) {
+            return self.refuse_and_look_again(incident, refusal);
+        }
+        let workload = match &seen.workload {
+            Ok(workload) => workload,
+            Err(refusal) => return self.refuse_and_look_again(incident, refusal.clone()),
+        };
+        incident.target = Some(workload.target());
+        let last = self.state.stamps.get(&workload.name).and_then(|s| s.values().max());
+        if last.is_some_and(|at| *at >= seen.at) {
+            // Somebody acted after the look: it says nothing any more.
+            self.put(incident.clone());
+            return self.ask(Ask::Resolve(id.to_owned()), Command::Resolve { incident: id.to_owned() });
+        }
+        let first = incident.step;
+        match heal.steps.iter().enumerate().skip(first).find_map(|(i, s)| Some((i, verb_for(s.action, workload.state)?)))
+        {
+            Some((step, verb)) => {
+                incident.step = step;
+                match self.gate(&incident, heal, gates::ON_TARGET, Some(workload)) {
+                    Ok(()) => self.intend(incident, heal, workload, verb),
+                    Err(refusal) => self.refuse_and_look_again(incident, refusal),
+                }
+            }
+            None => {
+                let refusal = self
+                    .gate(&incident, heal, gates::ON_TARGET, Some(workload))
+                    .err()
+                    .unwrap_or_else(|| Refusal::new(Reason::NotApplicable, Reason::NotApplicable.explain()));
+                self.refuse_and_look_again(incident, refusal);
+            }
+        }
+    }
+
+    fn intend(&mut self, mut incident: Incident, heal: &Heal, workload: &Workload, verb: Verb) {
+        let (Some(rule), Some(step)) = (incident.rule.clone(), heal.steps.get(incident.step)) else { return };
+        let key = (incident.key(), rule.name.clone(), incident.step);
+        let attempt = self.state.attempts.get(&key).map_or(0, |a| a.count) + 1;
+        let action = Action {
+            id: Action::id_for(&incident.id, incident.step, attempt),
+            incident: incident.id.clone(),
+            key: incident.key(),
+            rule: rule.name.clone(),
+            step: incident.step,
+            attempt,
+            verb,
+            target: workload.target(),
+            timeout_ms: millis(step.timeout.get()),
+            stop_timeout_ms: millis(step.stop_timeout.get()),
+            started_before: workload.started_at,
+            intended_at: self.now,
+            unknown_since: None,
+            next_inspect: None,
+            finished_at: None,
+            status: ActionStatus::Intended,
+            error: None,
+        };
+        let text = format!("{verb} {} (rule {}, step {})", workload.name, rule.name, incident.step + 1);
+        incident.decision =
+            Some(Decision { reason: None, text: text.clone(), at: self.now, step: incident.step });
+        incident.phase = Phase::Acting;
+        incident.action = Some(action.id.clone());
+        incident.verification = None;
+        incident.next_at = None;
+        self.note(&incident, NoteKind::Decision, None, &text, json!({ "container": workload }));
+        let data = json!({ "action": action.id, "verb": verb, "attempt": attempt });
+        self.note(&incident, NoteKind::Intent, None, text, data);
+        let id = action.id.clone();
+        self.push(Effect::PutAction(Box::new(action)));
+        self.put(incident);
+        self.push(Effect::Do(Command::Act { action: id }));
+    }
+
+    /// The call came back.
+    pub(super) fn on_returned(&mut self, id: &str, outcome: CallOutcome) {
+        let Some(action) = self.state.in_flight.get(id).cloned() else { return };
+        match outcome {
+            CallOutcome::Done => self.performed(action, "the backend reports that it was done"),
+            CallOutcome::Refused(why) => self.not_performed(action, why, Some(Reason::BackendRefused)),
+            CallOutcome::NotPerformed(why) => self.not_performed(action, why, None),
+            CallOutcome::Unknown(why) if action.status == ActionStatus::Intended => self.unknown(action, why),
+            CallOutcome::Unknown(_) => {}
+        }
+    }
+
+    /// Actions that were on their way when the process ended, or whose call was lost.
+    pub(super) fn reconcile_intents(&mut self) {
+        let state = self.state;
+        for action in state.in_flight.values().filter(|a| a.status == ActionStatus::Intended) {
+            self.unknown(action.clone(), "the process ended before the result was written".to_owned());
+        }
+    }
+
+    fn unknown(&mut self, mut action: Action, why: String) {
+        action.status = ActionStatus::Unknown;
+        action.unknown_since = Some(self.now);
+        action.next_inspect = Some(self.now);
+        action.error = Some(why.clone());
+        if let Some(incident) = self.state.open.get(&action.incident) {
+            let text = format!("the outcome of {} {} is not known: {why}", action.verb, action.target.name);
+            self.note(incident, NoteKind::Result, None, text, json!({ "action": action.id, "status": "unknown" }));
+        }
+        let id = action.id.clone();
+        self.push(Effect::PutAction(Box::new(action)));
+        self.ask(Ask::Inspect(id.clone()), Command::Inspect { action: id });
+    }
+
+    /// Asks after every action that it is time to ask after.
+    pub(super) fn inspect_due(&mut self) {
+        let state = self.state;
+        for action in state.in_flight.values() {
+            let lost = action
+                .intended_at
+                .plus(Duration::from_millis(action.timeout_ms))
+                .plus(Duration::from_secs(30));
+            match action.status {
+                ActionStatus::Intended if lost <= self.now => {
+                    self.unknown(action.clone(), "the call never came back".to_owned());
+                }
+                ActionStatus::Unknown if action.next_inspect.is_none_or(|at| at <= self.now) => {
+                    let ask = Ask::Inspect(action.id.clone());
+                    if state.asked.get(&ask).is_none_or(|at| self.now.since(*at) >= Duration::from_secs(60)) {
+                        self.ask(ask, Command::Inspect { action: action.id.clone() });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The container says whether the action happened: it was started anew, or not.
+    pub(super) fn on_inspected(&mut self, id: &str, found: Result<Option<Workload>, String>) {
+        self.push(Effect::Answered(Ask::Inspect(id.to_owned())));
+        let Some(action) = self.state.in_flight.get(id).cloned() else { return };
+        if action.status != ActionStatus::Unknown {
+            return;
+        }
+        let settled = action
+            .unknown_since
+            .unwrap_or(action.intended_at)
+            .plus(Duration::from_millis(action.stop_timeout_ms))
+            .plus(SETTLE);
+        match found {
+            Ok(Some(workload)) if workload.started_at != action.started_before => {
+                let started = workload.started_at.unwrap_or(self.now);
+                self.performed(action, &format!("inspection: the container was started at {started}"));
+            }
+            Ok(Some(_)) if self.now >= settled => {
+                let why = "inspection: the container was not started anew".to_owned();
+                self.not_performed(action, why, None);
+            }
+            Ok(None) => {
+                self.not_performed(action, "inspection: the container is gone".to_owned(), None);
+            }
+            Ok(Some(_)) | Err(_) => self.inspect_later(action),
+        }
+    }
+
+    fn inspect_later(&mut self, mut action: Action) {
+        action.next_inspect = Some(self.now.plus(INSPECT_EVERY));
+        let too_long =
+            action.unknown_since.is_some_and(|since| self.now.since(since) >= UNKNOWN_TOO_LONG);
+        if too_long
+            && let Some(incident) = self.state.open.get(&action.incident)
+            && incident.escalated_at.is_none()
+        {
+            let mut incident = incident.clone();
+            self.page(&mut incident, "the outcome of an action stays unknown");
+            self.put(incident);
+        }
+        self.push(Effect::PutAction(Box::new(action)));
+    }
+
+    fn performed(&mut self, mut action: Action, how: &str) {
+        action.status = ActionStatus::Done;
+        action.finished_at = Some(self.now);
+        action.next_inspect = None;
+        let incident = self.state.open.get(&action.incident).cloned();
+        let text = format!("{} {}: done; {how}", action.verb, action.target.name);
+        let data = json!({ "action": action.id, "status": "done" });
+        self.push(Effect::PutAction(Box::new(action)));
+        let Some(mut incident) = incident else { return };
+        let Some(verify) = incident.rule.as_ref().and_then(|r| r.heal()).map(|h| h.verify.clone()) else { return };
+        incident.phase = Phase::Verifying;
+        incident.verification = Some(Verification {
+            since: self.now,
+            deadline: self.now.plus(verify.within.get()),
+            good_since: None,
+            started_at: None,
+            next_at: self.now.plus(verify.every.get()),
+            last: None,
+            judgement: None,
+        });
+        self.note(&incident, NoteKind::Result, None, text, data);
+        self.put(incident);
+    }
+
+    fn not_performed(&mut self, mut action: Action, why: String, refused: Option<Reason>) {
+        action.status = ActionStatus::NotPerformed;
+        action.finished_at = Some(self.now);
+        action.next_inspect = None;
+        action.error = Some(why.clone());
+        let incident = self.state.open.get(&action.incident).cloned();
+        let text = format!("{} {}: not carried out; {why}", action.verb, action.target.name);
+        let data = json!({ "action": action.id, "status": "not_performed" });
+        self.push(Effect::PutAction(Box::new(action)));
+        let Some(mut incident) = incident else { return };
+        self.note(&incident, NoteKind::Result, None, text, data);
+        incident.phase = Phase::Waiting;
+        incident.next_at = Some(self.now.plus(RETRY));
+        match refused {
+            Some(reason) => self.refuse(incident, Refusal::new(reason, why)),
+            None if incident.alert_active => self.put(incident),
+            None => self.close(
+                incident,
+                super::Outcome::Resolved,
+                "the alert has ended, and nothing was done",
+            ),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

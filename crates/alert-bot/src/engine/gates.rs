@@ -1,0 +1,192 @@
+//! Reasons not to act, one function each, in the order in which they count.
+//!
+//! A gate looks and says no, with a reason code and perhaps the time at which to
+//! look again. The two lists differ in what is known: before the look-up only
+//! what the journal and Alertmanager say, after it the container too. Gates that
+//! depend on the target's name stand in both: the first time spares the look-up
+//! where an earlier one has told the name.
+
+use std::time::Duration;
+
+use super::{
+    Reason,
+    model::{Incident, Phase, Workload},
+    state::State,
+    target::{self, Refusal},
+};
+use crate::{
+    policy::{Heal, Mode},
+    timestamp::Timestamp,
+};
+
+/// What a gate may look at.
+pub(super) struct Case<'a> {
+    pub(super) state: &'a State,
+    pub(super) now: Timestamp,
+    pub(super) incident: &'a Incident,
+    pub(super) heal: &'a Heal,
+    /// After the look-up only.
+    pub(super) workload: Option<&'a Workload>,
+}
+
+pub(super) type Gate = fn(&Case) -> Result<(), Refusal>;
+
+/// At most this many attempts at one step, each of the earlier ones proven not
+/// to have happened.
+const MAX_ATTEMPTS: u32 = 2;
+
+/// When to look again where an event may come sooner than any known time.
+const SOON: Duration = Duration::from_secs(5);
+
+pub(super) const BEFORE_LOOKUP: &[Gate] =
+    &[suppressed, hold, done_before, busy, cooldown, target_budget, global_budget, concurrency];
+
+pub(super) const ON_TARGET: &[Gate] =
+    &[permitted, settled, done_before, busy, cooldown, target_budget, global_budget, concurrency, observing];
+
+impl Case<'_> {
+    fn target(&self) -> Option<&str> {
+        self.workload
+            .map(|w| w.name.as_str())
+            .or_else(|| self.incident.target.as_ref().map(|t| t.name.as_str()))
+    }
+
+    /// Times of the actions within `window`, oldest first.
+    fn recent(&self, target: Option<&str>, window: Duration) -> Vec<Timestamp> {
+        let oldest = self.now.minus(window);
+        let mut times: Vec<_> = self
+            .state
+            .stamps
+            .iter()
+            .filter(|(name, _)| target.is_none_or(|t| t == name.as_str()))
+            .flat_map(|(_, stamps)| stamps.values().copied())
+            .filter(|at| *at > oldest)
+            .collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+fn suppressed(case: &Case) -> Result<(), Refusal> {
+    match &case.incident.suppressed {
+        Some(by) => Err(Refusal::new(by.reason(), by.reason().explain()).retry(case.now.plus(SOON * 6))),
+        None => Ok(()),
+    }
+}
+
+fn hold(case: &Case) -> Result<(), Refusal> {
+    let ripe = case.incident.starts_at.plus(case.heal.hold.get());
+    if ripe <= case.now {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::Hold, format!("the alert must fire for {}", case.heal.hold)).retry(ripe))
+}
+
+fn done_before(case: &Case) -> Result<(), Refusal> {
+    let Some(rule) = &case.incident.rule else { return Ok(()) };
+    let key = (case.incident.key(), rule.name.clone(), case.incident.step);
+    match case.state.attempts.get(&key) {
+        Some(a) if a.taken => {
+            Err(Refusal::new(Reason::AlreadyDone, "this step was already taken for this very alert"))
+        }
+        Some(a) if a.count >= MAX_ATTEMPTS => {
+            Err(Refusal::new(Reason::ActionFailed, format!("{} attempts, none carried out", a.count)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn permitted(case: &Case) -> Result<(), Refusal> {
+    let Some(workload) = case.workload else { return Ok(()) };
+    target::permitted(&workload.into(), &case.state.policy, &case.state.scope)
+}
+
+fn settled(case: &Case) -> Result<(), Refusal> {
+    let Some(workload) = case.workload else { return Ok(()) };
+    target::settled(workload, case.heal.min_age.get(), case.now)
+}
+
+fn busy(case: &Case) -> Result<(), Refusal> {
+    let Some(target) = case.target() else { return Ok(()) };
+    let acting = case.state.in_flight.values().any(|a| a.target.name == target);
+    let verified = case.state.open.values().find(|i| {
+        i.id != case.incident.id
+            && matches!(i.phase, Phase::Acting | Phase::Verifying)
+            && i.target.as_ref().is_some_and(|t| t.name == target)
+    });
+    match verified {
+        Some(other) => Err(Refusal::new(Reason::TargetBusy, format!("incident {} works on {target}", other.id))),
+        None if acting => Err(Refusal::new(Reason::TargetBusy, format!("an action on {target} is under way"))),
+        None => return Ok(()),
+    }
+    .map_err(|r: Refusal| r.retry(case.now.plus(SOON)))
+}
+
+/// The time between two actions doubles with each within the window, and is
+/// stretched by up to a tenth, by the target's name: targets that failed
+/// together do not come back together.
+fn cooldown(case: &Case) -> Result<(), Refusal> {
+    let Some(target) = case.target() else { return Ok(()) };
+    let budget = &case.heal.budget;
+    let recent = case.recent(Some(target), budget.window.get());
+    // An action before the window still counts for one plain cooldown.
+    let all = case.recent(Some(target), crate::policy::LONGEST_WINDOW);
+    let Some(last) = all.last().copied() else { return Ok(()) };
+    let doublings = u32::try_from(recent.len().saturating_sub(1)).unwrap_or(u32::MAX).min(20);
+    let wait = budget.cooldown.get().saturating_mul(1 << doublings).min(budget.cooldown_max.get());
+    let spread = target.bytes().fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 100;
+    let ready = last.plus(wait + wait.mul_f64(f64::from(spread) / 1000.0));
+    if ready <= case.now {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::Cooldown, format!("the last action on {target} was at {last}")).retry(ready))
+}
+
+fn target_budget(case: &Case) -> Result<(), Refusal> {
+    let Some(target) = case.target() else { return Ok(()) };
+    let budget = &case.heal.budget;
+    let recent = case.recent(Some(target), budget.window.get());
+    exhausted(&recent, budget.actions, budget.window.get()).map_or(Ok(()), |free_at| {
+        let text = format!("{} actions on {target} within {}", recent.len(), budget.window);
+        Err(Refusal::new(Reason::TargetBudget, text).retry(free_at))
+    })
+}
+
+fn global_budget(case: &Case) -> Result<(), Refusal> {
+    let limits = &case.state.policy.limits;
+    let recent = case.recent(None, limits.window.get());
+    exhausted(&recent, limits.actions, limits.window.get()).map_or(Ok(()), |free_at| {
+        let text = format!("{} actions on all targets within {}", recent.len(), limits.window);
+        Err(Refusal::new(Reason::GlobalBudget, text).retry(free_at))
+    })
+}
+
+/// When the budget has room again, if it has none now.
+fn exhausted(recent: &[Timestamp], limit: u32, window: Duration) -> Option<Timestamp> {
+    let excess = recent.len().checked_sub(usize::try_from(limit).unwrap_or(usize::MAX))?;
+    // Strictly after: an action exactly one window old does not count any more.
+    recent.get(excess).map(|at| at.plus(window))
+}
+
+fn concurrency(case: &Case) -> Result<(), Refusal> {
+    let limit = usize::try_from(case.state.policy.limits.concurrent).unwrap_or(usize::MAX);
+    let under_way = case.state.in_flight.len();
+    if under_way < limit {
+        return Ok(());
+    }
+    let text = format!("{under_way} actions are under way");
+    Err(Refusal::new(Reason::Concurrency, text).retry(case.now.plus(Duration::from_secs(1))))
+}
+
+fn observing(case: &Case) -> Result<(), Refusal> {
+    let rule = case.incident.rule.as_ref().map_or(Mode::Auto, |r| r.mode);
+    match case.state.policy.mode.stricter(rule) {
+        Mode::Auto => Ok(()),
+        Mode::Observe => {
+            let step = case.incident.current_step().map_or("act", |s| s.action.as_str());
+            let target = case.target().unwrap_or("its target");
+            let text = format!("would {step} {target}; the policy only observes");
+            Err(Refusal::new(Reason::ObserveMode, text).retry(case.now.plus(SOON * 6)))
+        }
+    }
+}

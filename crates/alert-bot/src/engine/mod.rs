@@ -1,0 +1,54 @@
+//! The decision core: pure, with time passed in.
+//!
+//! [`decide`] looks at the [`State`] and one [`Event`] and says what should
+//! happen, as [`Effect`]s. Nothing here reads a clock, a socket or a file. The
+//! driver applies the effects to the state, commits them to the journal, and
+//! only then carries out the commands among them; what comes of a command
+//! returns as a further event.
+//!
+//! To add a reason not to act, add a gate to [`gates`]. To add a remediation,
+//! add a verb to the policy and what it means for a container to [`acting`].
+
+mod acting;
+mod alerts;
+mod event;
+mod gates;
+mod model;
+mod reason;
+mod state;
+pub mod target;
+mod turn;
+pub(crate) mod verifying;
+
+pub use event::{
+    AlertStatus, CallOutcome, Command, Effect, Event, Note, NoteKind, Page, Probe, Seen, Sli, Snapshot, Source,
+    Tri,
+};
+pub use model::{
+    Action, ActionStatus, Alert, AlertKey, Decision, Health, Incident, Judgement, Outcome, Phase, RunState,
+    Status, Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
+};
+pub use reason::Reason;
+pub use state::{Ended, MEMORY, Scope, State};
+use turn::Turn;
+
+use crate::timestamp::Timestamp;
+
+/// What should happen, now that `event` has.
+///
+/// Total and deterministic: the same state, event and time always give the same
+/// effects, in the order in which they are to be applied and recorded.
+pub fn decide(state: &State, event: Event, now: Timestamp) -> Vec<Effect> {
+    let mut turn = Turn::new(state, now);
+    match event {
+        Event::Boot => turn.on_boot(),
+        Event::Alert { alert, source, received_at, trace } => turn.on_alert(alert, source, received_at, trace),
+        Event::Snapshot(snapshot) => turn.on_snapshot(&snapshot),
+        Event::Resolved { incident, seen } => turn.on_resolved(&incident, &seen),
+        Event::Returned { action, outcome } => turn.on_returned(&action, outcome),
+        Event::Inspected { action, found } => turn.on_inspected(&action, found),
+        Event::Probed { incident, probe } => turn.on_probed(&incident, probe),
+        Event::Tick => turn.on_tick(),
+    }
+    turn.finish()
+}

@@ -1,0 +1,251 @@
+//! The engine's memory: what is open, what was done lately, what is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    event::{Ask, Effect},
+    model::{Action, ActionStatus, AlertKey, Incident, Outcome, Phase},
+};
+use crate::{
+    policy::{LONGEST_WINDOW, Policy},
+    timestamp::Timestamp,
+};
+
+/// Occurrences that are over are remembered for this long: a redelivery within
+/// it changes nothing.
+pub const MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Whose containers may be touched at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Compose project.
+    pub project: String,
+    /// The bot's own container id or a prefix of it, if it runs in one.
+    pub own_id: Option<String>,
+}
+
+/// Attempts at one step for one occurrence of an alert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// How many.
+    pub count: u32,
+    /// One of them happened, or may have.
+    pub taken: bool,
+}
+
+/// Which step, for which occurrence of which alert, by which rule.
+pub type StepKey = (AlertKey, String, usize);
+
+/// Everything that decisions depend on besides the event and the time.
+///
+/// The durable part is exactly what the journal holds; [`State::apply`] and the
+/// journal's reader agree on it (a test compares them).
+#[derive(Clone, Debug)]
+pub struct State {
+    /// In force now: its mode, limits and deny list count at once; its rules
+    /// only for incidents opened from now on.
+    pub policy: Arc<Policy>,
+    /// Whose containers may be touched.
+    pub scope: Scope,
+    pub(super) open: BTreeMap<String, Incident>,
+    pub(super) by_fingerprint: BTreeMap<String, String>,
+    pub(super) ended: BTreeMap<AlertKey, Ended>,
+    pub(super) in_flight: BTreeMap<String, Action>,
+    pub(super) stamps: BTreeMap<String, BTreeMap<String, Timestamp>>,
+    pub(super) attempts: BTreeMap<StepKey, Attempts>,
+    pub(super) pages: BTreeMap<String, Timestamp>,
+    pub(super) asked: BTreeMap<Ask, Timestamp>,
+}
+
+/// An occurrence that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Since when.
+    pub at: Timestamp,
+    /// It was silenced, not over: should it burn on unsilenced, it counts again.
+    pub may_reopen: bool,
+}
+
+impl State {
+    /// Nothing known yet.
+    pub fn new(policy: Arc<Policy>, scope: Scope) -> Self {
+        Self {
+            policy,
+            scope,
+            open: BTreeMap::new(),
+            by_fingerprint: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an effect into account. Commands and notes change nothing.
+    pub fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Put(incident) => self.put(incident),
+            Effect::PutAction(action) => self.put_action(action),
+            Effect::Ended(key, at) => {
+                self.ended.insert(key.clone(), Ended { at: *at, may_reopen: false });
+            }
+            Effect::Page(page) => {
+                self.pages.insert(page.about.clone(), page.at);
+            }
+            Effect::Defer(id, at) => {
+                if let Some(incident) = self.open.get_mut(id) {
+                    incident.next_at = *at;
+                }
+            }
+            Effect::Heard(id, at) => {
+                if let Some(incident) = self.open.get_mut(id) {
+                    incident.last_seen = *at;
+                }
+            }
+            Effect::Asked(ask, at) => {
+                self.asked.insert(ask.clone(), *at);
+            }
+            Effect::Answered(ask) => {
+                self.asked.remove(ask);
+            }
+            Effect::Note(_) | Effect::Do(_) => {}
+        }
+    }
+
+    fn put(&mut self, incident: &Incident) {
+        let fingerprint = &incident.alert.fingerprint;
+        if incident.phase == Phase::Closed {
+            self.open.remove(&incident.id);
+            if self.by_fingerprint.get(fingerprint) == Some(&incident.id) {
+                self.by_fingerprint.remove(fingerprint);
+            }
+            let at = incident.closed_at.unwrap_or(incident.updated_at);
+            let may_reopen = incident.outcome == Some(Outcome::Silenced);
+            self.ended.insert(incident.key(), Ended { at, may_reopen });
+            return;
+        }
+        self.ended.remove(&incident.key());
+        let newest = self
+            .by_fingerprint
+            .get(fingerprint)
+            .and_then(|id| self.open.get(id))
+            .is_none_or(|known| known.starts_at <= incident.starts_at);
+        if newest {
+            self.by_fingerprint.insert(fingerprint.clone(), incident.id.clone());
+        }
+        self.open.insert(incident.id.clone(), incident.clone());
+    }
+
+    fn put_action(&mut self, action: &Action) {
+        let stamps = self.stamps.entry(action.target.name.clone()).or_default();
+        // What certainly did not happen is not counted. What may have, is.
+        if action.status == ActionStatus::NotPerformed {
+            stamps.remove(&action.id);
+        } else {
+            stamps.insert(action.id.clone(), action.intended_at);
+        }
+        let oldest = action.intended_at.minus(LONGEST_WINDOW);
+        stamps.retain(|_, at| *at >= oldest);
+        if stamps.is_empty() {
+            self.stamps.remove(&action.target.name);
+        }
+        let attempts =
+            self.attempts.entry((action.key.clone(), action.rule.clone(), action.step)).or_default();
+        attempts.count = attempts.count.max(action.attempt);
+        // Only the last attempt can have happened: there is none after one that may have.
+        if action.attempt == attempts.count {
+            attempts.taken = action.status != ActionStatus::NotPerformed;
+        }
+        if action.status.open() {
+            self.in_flight.insert(action.id.clone(), action.clone());
+        } else {
+            self.in_flight.remove(&action.id);
+        }
+    }
+
+    /// Takes over from the journal that an occurrence is over.
+    pub(crate) fn remember(&mut self, key: AlertKey, ended: Ended) {
+        self.ended.insert(key, ended);
+    }
+
+    /// Forgets what no decision depends on any more.
+    pub fn forget(&mut self, now: Timestamp) {
+        let horizon = now.minus(MEMORY);
+        self.ended.retain(|_, ended| ended.at >= horizon);
+        let open: BTreeSet<AlertKey> = self.open.values().map(Incident::key).collect();
+        let ended = &self.ended;
+        self.attempts.retain(|(key, ..), _| open.contains(key) || ended.contains_key(key));
+        self.pages.retain(|_, at| *at >= horizon);
+        let oldest = now.minus(LONGEST_WINDOW);
+        self.stamps.retain(|_, stamps| {
+            stamps.retain(|_, at| *at >= oldest);
+            !stamps.is_empty()
+        });
+    }
+
+    /// Incidents that are not over.
+    pub fn open(&self) -> impl Iterator<Item = &Incident> {
+        self.open.values()
+    }
+
+    /// One of them.
+    pub fn incident(&self, id: &str) -> Option<&Incident> {
+        self.open.get(id)
+    }
+
+    /// An action whose outcome is not known yet.
+    pub fn action(&self, id: &str) -> Option<&Action> {
+        self.in_flight.get(id)
+    }
+
+    /// Actions whose outcome is not known yet.
+    pub fn in_flight(&self) -> impl Iterator<Item = &Action> {
+        self.in_flight.values()
+    }
+
+    /// Whether a firing alert with this fingerprint is already an open incident.
+    pub fn is_open(&self, fingerprint: &str) -> bool {
+        self.by_fingerprint.contains_key(fingerprint)
+    }
+
+    /// Actions left per target, by the tightest rule that has acted on it lately.
+    pub fn budgets(&self, now: Timestamp) -> Vec<(String, i64)> {
+        let budgets: Vec<_> = self.policy.rules.iter().filter_map(|r| r.heal()).map(|h| &h.budget).collect();
+        self.stamps
+            .iter()
+            .filter_map(|(target, stamps)| {
+                let left = budgets.iter().map(|budget| {
+                    let oldest = now.minus(budget.window.get());
+                    let used = stamps.values().filter(|at| **at > oldest).count();
+                    i64::from(budget.actions) - i64::try_from(used).unwrap_or(i64::MAX)
+                });
+                Some((target.clone(), left.min()?.max(0)))
+            })
+            .collect()
+    }
+
+    /// The durable part, in a form that can be compared.
+    pub fn durable(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let mut open = self.open.clone();
+        for incident in open.values_mut() {
+            // Losing these two costs a second look, no more: they are not written each time.
+            incident.next_at = None;
+            incident.last_seen = incident.opened_at;
+        }
+        (
+            open,
+            self.by_fingerprint.clone(),
+            self.ended.clone(),
+            self.in_flight.clone(),
+            self.stamps.clone(),
+            self.attempts.clone(),
+            self.pages.clone(),
+        )
+    }
+}

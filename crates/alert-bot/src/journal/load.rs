@@ -1,0 +1,113 @@
+//! The engine's state, read back from the journal.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::TryStreamExt;
+use sqlx::Row;
+
+use super::{Delivery, Due, Journal, Result};
+use crate::{
+    engine::{Action, AlertKey, Effect, Ended, Incident, MEMORY, Outcome, Page, Scope, State},
+    policy::{LONGEST_WINDOW, Policy},
+    timestamp::Timestamp,
+};
+
+impl Journal {
+    /// The state as of the last commit, reduced to what decisions at `now` can
+    /// depend on.
+    pub async fn load(&self, policy: Arc<Policy>, scope: Scope, now: Timestamp) -> Result<State> {
+        let mut state = State::new(policy, scope);
+        let horizon = now.minus(MEMORY);
+        // In the order of their writing, as far as it matters: what is over first, then what
+        // is open, then actions by attempt.
+        let mut rows = sqlx::query("SELECT fingerprint, starts_at, at FROM ended WHERE at >= ?")
+            .bind(horizon.millis())
+            .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let key =
+                AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
+            state.apply(&Effect::Ended(key, Timestamp::from_millis(row.get(2))));
+        }
+        drop(rows);
+        // Only the keys of what is over: there may be a hundred thousand of them.
+        let mut rows =
+            sqlx::query("SELECT fingerprint, starts_at, closed_at, outcome FROM incidents WHERE closed_at >= ?")
+                .bind(horizon.millis())
+                .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let key =
+                AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
+            let outcome: Option<&str> = row.get(3);
+            let may_reopen = outcome == Some(Outcome::Silenced.as_str());
+            state.remember(key, Ended { at: Timestamp::from_millis(row.get(2)), may_reopen });
+        }
+        drop(rows);
+        let mut rows = sqlx::query("SELECT doc FROM incidents WHERE closed_at IS NULL").fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let incident: Incident = serde_json::from_str(row.get(0))?;
+            state.apply(&Effect::Put(Box::new(incident)));
+        }
+        drop(rows);
+        let mut rows = sqlx::query(
+            "SELECT doc FROM actions WHERE intended_at >= ? OR status IN ('intended', 'unknown') \
+             OR incident IN (SELECT id FROM incidents WHERE closed_at IS NULL) ORDER BY intended_at, attempt",
+        )
+        .bind(now.minus(MEMORY.max(LONGEST_WINDOW)).millis())
+        .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let action: Action = serde_json::from_str(row.get(0))?;
+            state.apply(&Effect::PutAction(Box::new(action)));
+        }
+        drop(rows);
+        let mut rows = sqlx::query("SELECT doc FROM outbox WHERE at >= ? ORDER BY at")
+            .bind(horizon.millis())
+            .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let page: Page = serde_json::from_str(row.get(0))?;
+            state.apply(&Effect::Page(Box::new(page)));
+        }
+        drop(rows);
+        state.forget(now);
+        Ok(state)
+    }
+
+    /// Notifications that were acknowledged and not worked through yet, oldest first.
+    pub async fn pending(&self, limit: i64) -> Result<Vec<Delivery>> {
+        let rows = sqlx::query(
+            "SELECT id, received_at, body FROM deliveries WHERE processed_at IS NULL ORDER BY id LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Delivery {
+                id: row.get(0),
+                received_at: Timestamp::from_millis(row.get(1)),
+                body: row.get(2),
+            })
+            .collect())
+    }
+
+    /// How old the oldest of them is; zero if there is none.
+    pub async fn lag(&self, now: Timestamp) -> Result<Duration> {
+        let oldest: Option<i64> =
+            sqlx::query_scalar("SELECT min(received_at) FROM deliveries WHERE processed_at IS NULL")
+                .fetch_one(&self.readers)
+                .await?;
+        Ok(oldest.map_or(Duration::ZERO, |at| now.since(Timestamp::from_millis(at))))
+    }
+
+    /// Messages to people that are due.
+    pub async fn outbox_due(&self, now: Timestamp) -> Result<Vec<Due>> {
+        let rows = sqlx::query(
+            "SELECT id, attempts, doc FROM outbox WHERE delivered_at IS NULL AND next_at <= ? ORDER BY id LIMIT 20",
+        )
+        .bind(now.millis())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.into_iter()
+            .map(|row| Ok(Due { id: row.get(0), attempts: row.get(1), page: serde_json::from_str(row.get(2))? }))
+            .collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! The journal: what was received, decided, done and found, on disk before
+//! anything follows from it.
+//!
+//! One SQLite file in WAL mode with `synchronous=FULL`: a commit that has
+//! returned survives a power cut. One task writes ([`writer`]); reads go through
+//! a small pool of their own ([`read`]) and never wait for it.
+
+pub mod audit;
+mod load;
+pub mod read;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    engine::{Effect, Page},
+    timestamp::Timestamp,
+};
+
+/// Why the journal could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite says no: full, read-only, damaged.
+    #[error("the journal cannot be used: {0}")]
+    Sqlite(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the journal's schema: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A document in it cannot be read: it was written by another version, or by hand.
+    #[error("the journal holds a document that cannot be read: {0}")]
+    Document(#[from] serde_json::Error),
+    /// The audit's chain does not hold.
+    #[error("the audit is broken: {0}")]
+    Audit(String),
+    /// The writer has ended.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+type Result<T> = std::result::Result<T, JournalError>;
+
+/// A notification as it was received.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Row.
+    pub id: i64,
+    /// When the journal took it.
+    pub received_at: Timestamp,
+    /// As received.
+    pub body: Vec<u8>,
+}
+
+/// A message to people that is not delivered yet.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Row.
+    pub id: i64,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// The message.
+    pub page: Page,
+}
+
+enum Job {
+    Effects { effects: Arc<Vec<Effect>>, processed: Option<i64>, now: Timestamp, reply: Reply },
+    Quarantine { at: Timestamp, reason: String, body: Vec<u8>, reply: Reply },
+    Outbox { id: i64, delivered: bool, next_at: Timestamp, now: Timestamp, reply: Reply },
+    Prune { before: Timestamp, reply: Reply },
+}
+
+struct Intake {
+    at: Timestamp,
+    alerts: usize,
+    body: Vec<u8>,
+    reply: Reply,
+}
+
+type Reply = oneshot::Sender<Result<()>>;
+
+/// A handle to the journal; clones share it.
+#[derive(Clone)]
+pub struct Journal {
+    pub(crate) readers: SqlitePool,
+    intake: mpsc::Sender<Intake>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Journal {
+    /// Opens or creates the file and starts the writer.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(true);
+        let mut connection = options.connect().await?;
+        sqlx::migrate!().run(&mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(3)
+            .min_connections(0)
+            .idle_timeout(Duration::from_secs(60))
+            .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
+        let (intake, intake_rx) = mpsc::channel(4096);
+        let (jobs, jobs_rx) = mpsc::channel(64);
+        let writer = writer::Writer::new(connection, options).await?;
+        tokio::spawn(writer.run(intake_rx, jobs_rx));
+        Ok(Self { readers, intake, jobs })
+    }
+
+    /// Stores a notification. Once this has returned, it is on disk.
+    pub async fn deliver(&self, at: Timestamp, alerts: usize, body: Vec<u8>) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.intake.send(Intake { at, alerts, body, reply }).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Stores all durable effects, or none of them; marks the delivery they came
+    /// from as processed, if it is named.
+    pub async fn commit(&self, effects: Arc<Vec<Effect>>, processed: Option<i64>, now: Timestamp) -> Result<()> {
+        self.job(|reply| Job::Effects { effects, processed, now, reply }).await
+    }
+
+    /// Keeps what could not be read.
+    pub async fn quarantine(&self, at: Timestamp, reason: String, body: Vec<u8>) -> Result<()> {
+        self.job(|reply| Job::Quarantine { at, reason, body, reply }).await
+    }
+
+    /// Writes down how an attempt to deliver a message went.
+    pub async fn outbox_tried(&self, id: i64, delivered: bool, next_at: Timestamp, now: Timestamp) -> Result<()> {
+        self.job(|reply| Job::Outbox { id, delivered, next_at, now, reply }).await
+    }
+
+    /// Deletes bodies of processed notifications that are older than `before`.
+    pub async fn prune(&self, before: Timestamp) -> Result<()> {
+        self.job(|reply| Job::Prune { before, reply }).await
+    }
+
+    async fn job(&self, make: impl FnOnce(Reply) -> Job) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(make(reply)).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+}

@@ -1,0 +1,282 @@
+//! The one task that writes.
+//!
+//! Notifications that wait at the same time share one commit, and so one flush
+//! to disk: under load the acknowledgements get cheaper, not slower. They also
+//! go before the engine's own commits, which are kept short for their sake.
+
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::mpsc;
+
+use super::{
+    Intake, Job, JournalError, Result,
+    audit::{GENESIS, Hash, Line},
+};
+use crate::{
+    engine::{Action, Effect, Incident, Note, Page},
+    timestamp::Timestamp,
+};
+
+/// Notifications in one commit at most.
+const GROUP: usize = 256;
+/// Unreadable notifications kept at most; the oldest go first.
+const QUARANTINE_ROWS: i64 = 1000;
+
+pub(super) struct Writer {
+    connection: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
+    head: (i64, Hash),
+}
+
+impl Writer {
+    pub(super) async fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Result<Self> {
+        let mut writer = Self { connection: Some(connection), options, head: (0, GENESIS) };
+        writer.head = writer.read_head().await?;
+        Ok(writer)
+    }
+
+    pub(super) async fn run(mut self, mut intake: mpsc::Receiver<Intake>, mut jobs: mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                n = intake.recv_many(&mut group, GROUP) => {
+                    if n == 0 {
+                        break;
+                    }
+                    self.take_in(&mut group).await;
+                    // One job in between, or a flood of notifications would keep the engine waiting.
+                    if let Ok(job) = jobs.try_recv() {
+                        self.work(job).await;
+                    }
+                }
+                job = jobs.recv() => match job {
+                    Some(job) => self.work(job).await,
+                    None => break,
+                },
+            }
+        }
+        if let Some(connection) = self.connection {
+            // Leaves a checkpointed file behind; a crash instead costs nothing but a replay of the WAL.
+            let _ = connection.close().await;
+        }
+    }
+
+    /// A connection that has failed is not trusted again: a new one is opened.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection> {
+        if self.connection.is_none() {
+            self.connection = Some(self.options.connect().await?);
+            self.head = self.read_head().await?;
+        }
+        self.connection.as_mut().ok_or(JournalError::Closed)
+    }
+
+    async fn read_head(&mut self) -> Result<(i64, Hash)> {
+        let Some(connection) = self.connection.as_mut() else { return Err(JournalError::Closed) };
+        let row = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok((0, GENESIS)) };
+        let hash: Vec<u8> = row.get(1);
+        let hash = hash.try_into().map_err(|_| JournalError::Audit("the last hash is not a hash".to_owned()))?;
+        Ok((row.get(0), hash))
+    }
+
+    async fn take_in(&mut self, group: &mut Vec<Intake>) {
+        let result = self.store(group).await;
+        let failed = result.as_ref().err().map(ToString::to_string);
+        if result.is_err() {
+            self.connection = None;
+        }
+        for intake in group.drain(..) {
+            let answer = match &failed {
+                None => Ok(()),
+                Some(why) => Err(JournalError::Sqlite(sqlx::Error::Protocol(why.clone()))),
+            };
+            // Nobody waits any more when the client has gone; the notification is stored all the same.
+            let _ = intake.reply.send(answer);
+        }
+    }
+
+    async fn store(&mut self, group: &[Intake]) -> Result<()> {
+        let mut tx = self.connection().await?.begin().await?;
+        for intake in group {
+            sqlx::query("INSERT INTO deliveries (received_at, alerts, body) VALUES (?, ?, ?)")
+                .bind(intake.at.millis())
+                .bind(i64::try_from(intake.alerts).unwrap_or(i64::MAX))
+                .bind(&intake.body[..])
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn work(&mut self, job: Job) {
+        let (result, reply) = match job {
+            Job::Effects { effects, processed, now, reply } => {
+                (self.effects(&effects, processed, now).await, reply)
+            }
+            Job::Quarantine { at, reason, body, reply } => (self.quarantine(at, &reason, &body).await, reply),
+            Job::Outbox { id, delivered, next_at, now, reply } => {
+                (self.outbox_tried(id, delivered.then_some(now), next_at).await, reply)
+            }
+            Job::Prune { before, reply } => (self.prune(before).await, reply),
+        };
+        if result.is_err() {
+            self.connection = None;
+        }
+        let _ = reply.send(result);
+    }
+
+    async fn effects(&mut self, effects: &[Effect], processed: Option<i64>, now: Timestamp) -> Result<()> {
+        self.connection().await?;
+        let (mut seq, mut head) = self.head;
+        let mut tx = self.connection().await?.begin().await?;
+        for effect in effects {
+            match effect {
+                Effect::Put(incident) => put_incident(&mut tx, incident).await?,
+                Effect::PutAction(action) => put_action(&mut tx, action).await?,
+                Effect::Ended(key, at) => {
+                    sqlx::query("INSERT OR REPLACE INTO ended (fingerprint, starts_at, at) VALUES (?, ?, ?)")
+                        .bind(&key.fingerprint)
+                        .bind(key.starts_at.millis())
+                        .bind(at.millis())
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                Effect::Page(page) => post(&mut tx, page).await?,
+                Effect::Note(note) => {
+                    seq += 1;
+                    head = write_line(&mut tx, note, seq, &head).await?;
+                }
+                Effect::Defer(..) | Effect::Heard(..) | Effect::Asked(..) | Effect::Answered(_) | Effect::Do(_) => {}
+            }
+        }
+        if let Some(id) = processed {
+            sqlx::query("UPDATE deliveries SET processed_at = ? WHERE id = ?")
+                .bind(now.millis())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        self.head = (seq, head);
+        Ok(())
+    }
+
+    async fn quarantine(&mut self, at: Timestamp, reason: &str, body: &[u8]) -> Result<()> {
+        let mut tx = self.connection().await?.begin().await?;
+        sqlx::query("INSERT INTO quarantine (received_at, reason, body) VALUES (?, ?, ?)")
+            .bind(at.millis())
+            .bind(reason)
+            .bind(body)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?")
+            .bind(QUARANTINE_ROWS)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn outbox_tried(&mut self, id: i64, delivered_at: Option<Timestamp>, next_at: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE outbox SET attempts = attempts + 1, delivered_at = ?, next_at = ? WHERE id = ?")
+            .bind(delivered_at.map(Timestamp::millis))
+            .bind(next_at.millis())
+            .bind(id)
+            .execute(self.connection().await?)
+            .await?;
+        Ok(())
+    }
+
+    async fn prune(&mut self, before: Timestamp) -> Result<()> {
+        // In portions: a long delete would hold up the acknowledgements.
+        sqlx::query(
+            "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries \
+             WHERE processed_at IS NOT NULL AND received_at < ? ORDER BY id LIMIT 500)",
+        )
+        .bind(before.millis())
+        .execute(self.connection().await?)
+        .await?;
+        Ok(())
+    }
+}
+
+async fn put_incident(tx: &mut SqliteConnection, incident: &Incident) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO incidents (id, fingerprint, starts_at, opened_at, closed_at, state, outcome, alertname, service, doc) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET opened_at = excluded.opened_at, closed_at = excluded.closed_at, \
+         state = excluded.state, outcome = excluded.outcome, service = excluded.service, doc = excluded.doc",
+    )
+    .bind(&incident.id)
+    .bind(&incident.alert.fingerprint)
+    .bind(incident.starts_at.millis())
+    .bind(incident.opened_at.millis())
+    .bind(incident.closed_at.map(Timestamp::millis))
+    .bind(incident.phase.as_str())
+    .bind(incident.outcome.map(|o| o.as_str()))
+    .bind(incident.alert.name())
+    .bind(incident.service())
+    .bind(serde_json::to_string(incident)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn put_action(tx: &mut SqliteConnection, action: &Action) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO actions (id, incident, fingerprint, starts_at, policy, step, attempt, target, verb, status, intended_at, doc) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, doc = excluded.doc",
+    )
+    .bind(&action.id)
+    .bind(&action.incident)
+    .bind(&action.key.fingerprint)
+    .bind(action.key.starts_at.millis())
+    .bind(&action.rule)
+    .bind(i64::try_from(action.step).unwrap_or(i64::MAX))
+    .bind(action.attempt)
+    .bind(&action.target.name)
+    .bind(action.verb.as_str())
+    .bind(action.status.as_str())
+    .bind(action.intended_at.millis())
+    .bind(serde_json::to_string(action)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn post(tx: &mut SqliteConnection, page: &Page) -> Result<()> {
+    sqlx::query("INSERT INTO outbox (about, incident, at, doc, next_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(&page.about)
+        .bind(&page.incident)
+        .bind(page.at.millis())
+        .bind(serde_json::to_string(page)?)
+        .bind(page.at.millis())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn write_line(tx: &mut SqliteConnection, note: &Note, seq: i64, previous: &Hash) -> Result<Hash> {
+    let data = serde_json::to_string(&note.data)?;
+    let line = Line::of(note, seq, &data);
+    let hash = line.hash(previous);
+    sqlx::query(
+        "INSERT INTO audit (seq, at, incident, kind, reason, alertname, target, text, data, hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(seq)
+    .bind(line.at)
+    .bind(line.incident)
+    .bind(line.kind)
+    .bind(line.reason)
+    .bind(line.alertname)
+    .bind(line.target)
+    .bind(line.text)
+    .bind(line.data)
+    .bind(&hash[..])
+    .execute(tx)
+    .await?;
+    Ok(hash)
+}

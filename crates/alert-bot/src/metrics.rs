@@ -1,0 +1,111 @@
+//! The bot's own metrics.
+
+use prometheus::{Error, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
+
+use crate::engine::{Outcome, Reason, Verdict};
+
+/// Seconds, from an alert's beginning to what is measured.
+const REPAIR_BUCKETS: &[f64] =
+    &[1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0];
+
+/// What is counted and measured.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Of the HTTP layer.
+    pub http: HttpMetrics,
+    /// `alertbot_webhooks_total{result}`: accepted, malformed, unauthorized, unavailable.
+    pub webhooks: IntCounterVec,
+    /// `alertbot_webhook_ack_seconds`
+    pub ack: Histogram,
+    /// `alertbot_incidents_total{outcome}`
+    pub incidents: IntCounterVec,
+    /// `alertbot_incidents_open`
+    pub open: IntGauge,
+    /// `alertbot_actions_total{verb,result}`
+    pub actions: IntCounterVec,
+    /// `alertbot_refusals_total{reason}`
+    pub refusals: IntCounterVec,
+    /// `alertbot_verdicts_total{verdict}`
+    pub verdicts: IntCounterVec,
+    /// `alertbot_budget_remaining{target}`
+    pub budget: IntGaugeVec,
+    /// `alertbot_time_to_detect_seconds`
+    pub detect: Histogram,
+    /// `alertbot_time_to_act_seconds`
+    pub act: Histogram,
+    /// `alertbot_time_to_repair_seconds`
+    pub repair: Histogram,
+    /// `alertbot_journal_lag_seconds`
+    pub lag: prometheus::Gauge,
+    /// `alertbot_journal_errors_total`
+    pub journal_errors: prometheus::IntCounter,
+    /// `alertbot_last_reconcile_timestamp_seconds`
+    pub reconcile: prometheus::Gauge,
+    /// `alertbot_reconciles_total{result}`
+    pub reconciles: IntCounterVec,
+    /// `alertbot_policy_loads_total{result}`
+    pub policy: IntCounterVec,
+    /// `alertbot_escalations_total{result}`: queued, delivered, failed.
+    pub escalations: IntCounterVec,
+    /// `alertbot_annotations_total{result}`
+    pub annotations: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything, each label set that an alert could ask for at zero.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn new(registry: &Registry) -> Result<Self, Error> {
+        let metrics = Self {
+            http: HttpMetrics::new(registry)?,
+            webhooks: registry.counter_vec("alertbot_webhooks_total", "Notifications received, by what became of them.", &["result"])?,
+            ack: registry.histogram("alertbot_webhook_ack_seconds", "Time from a notification's arrival to its being on disk, in seconds.", LATENCY_BUCKETS)?,
+            incidents: registry.counter_vec("alertbot_incidents_total", "Incidents closed, by outcome.", &["outcome"])?,
+            open: registry.int_gauge("alertbot_incidents_open", "Incidents that are not closed.")?,
+            actions: registry.counter_vec("alertbot_actions_total", "Actions on containers, by verb and result.", &["verb", "result"])?,
+            refusals: registry.counter_vec("alertbot_refusals_total", "Decisions not to act, by reason.", &["reason"])?,
+            verdicts: registry.counter_vec("alertbot_verdicts_total", "Verifications that came to an end, by verdict.", &["verdict"])?,
+            budget: registry.int_gauge_vec("alertbot_budget_remaining", "Actions left for a target within its rule's window.", &["target"])?,
+            detect: registry.histogram("alertbot_time_to_detect_seconds", "Time from an alert's beginning to its incident, in seconds.", REPAIR_BUCKETS)?,
+            act: registry.histogram("alertbot_time_to_act_seconds", "Time from an incident's opening to its first action, in seconds.", LATENCY_BUCKETS)?,
+            repair: registry.histogram("alertbot_time_to_repair_seconds", "Time from an alert's beginning to its verified repair, in seconds.", REPAIR_BUCKETS)?,
+            lag: registry.gauge("alertbot_journal_lag_seconds", "Age of the oldest notification that is not worked through, in seconds.")?,
+            journal_errors: registry.counter("alertbot_journal_errors_total", "Writes to the journal that failed.")?,
+            reconcile: registry.gauge("alertbot_last_reconcile_timestamp_seconds", "When Alertmanager's list was last read, in seconds since the epoch.")?,
+            reconciles: registry.counter_vec("alertbot_reconciles_total", "Attempts to read Alertmanager's list.", &["result"])?,
+            policy: registry.counter_vec("alertbot_policy_loads_total", "Changes of the policy file, taken or rejected.", &["result"])?,
+            escalations: registry.counter_vec("alertbot_escalations_total", "Messages to people.", &["result"])?,
+            annotations: registry.counter_vec("alertbot_annotations_total", "Annotations sent to Grafana.", &["result"])?,
+        };
+        for result in ["accepted", "malformed", "unauthorized", "unavailable"] {
+            metrics.webhooks.with_label_values(&[result]);
+        }
+        for outcome in Outcome::ALL {
+            metrics.incidents.with_label_values(&[outcome.as_str()]);
+        }
+        for verb in ["restart", "start"] {
+            for result in ["done", "not_performed", "unknown"] {
+                metrics.actions.with_label_values(&[verb, result]);
+            }
+        }
+        for reason in Reason::ALL {
+            metrics.refusals.with_label_values(&[reason.as_str()]);
+        }
+        for verdict in [Verdict::Healed, Verdict::NotHealed, Verdict::Unverified] {
+            metrics.verdicts.with_label_values(&[verdict.as_str()]);
+        }
+        for result in ["ok", "error"] {
+            metrics.reconciles.with_label_values(&[result]);
+            metrics.annotations.with_label_values(&[result]);
+        }
+        for result in ["replaced", "rejected"] {
+            metrics.policy.with_label_values(&[result]);
+        }
+        for result in ["queued", "delivered", "failed"] {
+            metrics.escalations.with_label_values(&[result]);
+        }
+        Ok(metrics)
+    }
+}

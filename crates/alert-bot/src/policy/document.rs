@@ -1,0 +1,400 @@
+//! The YAML that people write, and every check on it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    Budget, Good, Heal, LONGEST_WINDOW, Limits, Mode, Period, Plan, Policy, Rule, Selector, Step, Verb, Verify,
+    is_service_name,
+};
+
+/// The version of the document's format.
+const VERSION: u64 = 1;
+
+/// One fault in a policy document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct PolicyError {
+    /// Counted from 1; 0 where no place can be named.
+    pub line: u64,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 { write!(f, "{}", self.message) } else { write!(f, "line {}: {}", self.line, self.message) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyDoc {
+    version: Spanned<u64>,
+    mode: Mode,
+    limits: Option<Spanned<LimitsDoc>>,
+    #[serde(default)]
+    deny: Vec<Spanned<String>>,
+    #[serde(default)]
+    defaults: DefaultsDoc,
+    rules: Spanned<Vec<Spanned<RuleDoc>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsDoc {
+    actions: u32,
+    window: Period,
+    concurrent: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultsDoc {
+    hold: Option<Period>,
+    min_age: Option<Period>,
+    budget: Option<Spanned<BudgetDoc>>,
+    stable_for: Option<Period>,
+    within: Option<Period>,
+    every: Option<Period>,
+    max_age: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleDoc {
+    name: Spanned<String>,
+    r#match: Spanned<BTreeMap<String, OneOrMany>>,
+    mode: Option<Mode>,
+    leave_to_people: Option<Spanned<String>>,
+    ignore: Option<Spanned<String>>,
+    target: Option<Spanned<TargetDoc>>,
+    hold: Option<Period>,
+    min_age: Option<Period>,
+    steps: Option<Spanned<Vec<StepDoc>>>,
+    budget: Option<Spanned<BudgetDoc>>,
+    verify: Option<Spanned<VerifyDoc>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetDoc {
+    service: Option<String>,
+    label: Option<String>,
+    default: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepDoc {
+    action: Verb,
+    timeout: Option<Period>,
+    stop_timeout: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BudgetDoc {
+    actions: u32,
+    window: Period,
+    cooldown: Period,
+    cooldown_max: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyDoc {
+    sli: Spanned<String>,
+    below: Option<f64>,
+    above: Option<f64>,
+    heartbeat: Option<Spanned<String>>,
+    stable_for: Option<Period>,
+    within: Option<Period>,
+    every: Option<Period>,
+    max_age: Option<Period>,
+}
+
+/// Collects faults, so that one run names them all.
+#[derive(Default)]
+struct Faults(Vec<PolicyError>);
+
+impl Faults {
+    fn add(&mut self, line: u64, message: impl Into<String>) {
+        self.0.push(PolicyError { line, message: message.into() });
+    }
+
+    fn check(&mut self, ok: bool, line: u64, message: impl FnOnce() -> String) {
+        if !ok {
+            self.add(line, message());
+        }
+    }
+}
+
+fn line<T>(at: &Spanned<T>) -> u64 {
+    at.referenced.line()
+}
+
+pub(super) fn parse(text: &str) -> Result<Policy, Vec<PolicyError>> {
+    let doc: PolicyDoc = serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.without_snippet();
+        vec![PolicyError {
+            line: error.location().map_or(0, |l| l.line()),
+            message: error.to_string().lines().next().unwrap_or("not a policy").to_owned(),
+        }]
+    })?;
+    let mut faults = Faults::default();
+    faults.check(doc.version.value == VERSION, line(&doc.version), || {
+        format!("version {} is not known; this program reads version {VERSION}", doc.version.value)
+    });
+    for name in &doc.deny {
+        faults.check(is_service_name(&name.value), line(name), || format!("'{}' is not a service name", name.value));
+    }
+    faults.check(!doc.rules.value.is_empty(), line(&doc.rules), || "a policy needs at least one rule".to_owned());
+    let limits = limits(doc.limits.as_ref(), &mut faults);
+    let mut policy = Policy {
+        mode: doc.mode,
+        limits,
+        deny: doc.deny.iter().map(|d| d.value.clone()).collect(),
+        rules: Vec::new(),
+        digest: super::digest(text),
+    };
+    let mut names = BTreeSet::new();
+    for spanned in &doc.rules.value {
+        let Some(rule) = rule(spanned, &doc.defaults, &policy, &mut faults) else { continue };
+        faults.check(names.insert(rule.name.clone()), line(&spanned.value.name), || {
+            format!("there is another rule named '{}'", rule.name)
+        });
+        // A rule behind one that takes all its alerts would never be asked.
+        if let Some(earlier) = policy.rules.iter().find(|earlier| covers(earlier, &rule)) {
+            faults.add(
+                line(&spanned.value.r#match),
+                format!("rule '{}' is never reached: '{}' takes all its alerts", rule.name, earlier.name),
+            );
+        }
+        policy.rules.push(Arc::new(rule));
+    }
+    if faults.0.is_empty() {
+        Ok(policy)
+    } else {
+        faults.0.sort_by_key(|f| f.line);
+        Err(faults.0)
+    }
+}
+
+fn covers(earlier: &Rule, later: &Rule) -> bool {
+    earlier
+        .matches
+        .iter()
+        .all(|(label, values)| later.matches.get(label).is_some_and(|v| v.iter().all(|v| values.contains(v))))
+}
+
+fn limits(doc: Option<&Spanned<LimitsDoc>>, faults: &mut Faults) -> Limits {
+    let Some(doc) = doc else { return Policy::empty().limits };
+    let at = line(doc);
+    faults.check(doc.value.actions > 0, at, || "limits.actions must be at least 1".to_owned());
+    faults.check(doc.value.concurrent > 0, at, || "limits.concurrent must be at least 1".to_owned());
+    check_window(doc.value.window, at, faults);
+    Limits { actions: doc.value.actions, window: doc.value.window, concurrent: doc.value.concurrent }
+}
+
+fn check_window(window: Period, at: u64, faults: &mut Faults) {
+    faults.check(!window.get().is_zero() && window.get() <= LONGEST_WINDOW, at, || {
+        format!("window {window} must be more than 0 and at most {}", Period(LONGEST_WINDOW))
+    });
+}
+
+fn rule(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: &mut Faults) -> Option<Rule> {
+    let doc = &at.value;
+    let name = &doc.name.value;
+    faults.check(is_service_name(name), line(&doc.name), || {
+        format!("'{name}' is not a rule name: letters, digits, '-', '_' and '.'")
+    });
+    let matches = matches(&doc.r#match, faults);
+    let healing = doc.target.is_some() || doc.steps.is_some() || doc.verify.is_some();
+    let plan = match (&doc.leave_to_people, &doc.ignore, healing) {
+        (Some(because), None, false) => because_plan(because, "leave_to_people", Plan::LeaveToPeople, faults)?,
+        (None, Some(because), false) => because_plan(because, "ignore", Plan::Ignore, faults)?,
+        (None, None, true) => Plan::Heal(Box::new(heal(at, defaults, policy, faults)?)),
+        _ => {
+            faults.add(
+                line(at),
+                format!(
+                    "rule '{name}' needs exactly one of: target with steps and verify; \
+                     leave_to_people; ignore"
+                ),
+            );
+            return None;
+        }
+    };
+    Some(Rule { name: name.clone(), matches, mode: doc.mode.unwrap_or(Mode::Auto), plan })
+}
+
+fn because_plan(
+    because: &Spanned<String>,
+    key: &str,
+    plan: impl FnOnce(String) -> Plan,
+    faults: &mut Faults,
+) -> Option<Plan> {
+    let text = because.value.trim();
+    if text.is_empty() {
+        faults.add(line(because), format!("{key} needs the reason as its text"));
+        return None;
+    }
+    Some(plan(text.to_owned()))
+}
+
+fn matches(doc: &Spanned<BTreeMap<String, OneOrMany>>, faults: &mut Faults) -> BTreeMap<String, Vec<String>> {
+    faults.check(doc.value.contains_key("alertname"), line(doc), || "match must name an alertname".to_owned());
+    doc.value
+        .iter()
+        .map(|(label, values)| {
+            let values = match values {
+                OneOrMany::One(value) => vec![value.clone()],
+                OneOrMany::Many(values) => values.clone(),
+            };
+            faults.check(!values.is_empty() && values.iter().all(|v| !v.is_empty()), line(doc), || {
+                format!("match.{label} needs at least one value, and no empty one")
+            });
+            (label.clone(), values)
+        })
+        .collect()
+}
+
+fn heal(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: &mut Faults) -> Option<Heal> {
+    let doc = &at.value;
+    let name = &doc.name.value;
+    let (Some(target), Some(steps), Some(verify)) = (&doc.target, &doc.steps, &doc.verify) else {
+        faults.add(line(at), format!("rule '{name}' needs target, steps and verify: no repair without proof"));
+        return None;
+    };
+    faults.check(!steps.value.is_empty(), line(steps), || "steps must not be empty".to_owned());
+    let target = selector(target, policy, faults);
+    let verify = self::verify(verify, defaults, faults);
+    let budget = budget(doc.budget.as_ref().or(defaults.budget.as_ref()), faults);
+    Some(Heal {
+        target: target?,
+        hold: doc.hold.or(defaults.hold).unwrap_or(Period::from_secs(0)),
+        min_age: doc.min_age.or(defaults.min_age).unwrap_or(Period::from_secs(30)),
+        steps: steps
+            .value
+            .iter()
+            .map(|step| Step {
+                action: step.action,
+                timeout: step.timeout.unwrap_or(Period::from_secs(30)),
+                stop_timeout: step.stop_timeout.unwrap_or(Period::from_secs(10)),
+            })
+            .collect(),
+        budget,
+        verify: verify?,
+    })
+}
+
+fn selector(doc: &Spanned<TargetDoc>, policy: &Policy, faults: &mut Faults) -> Option<Selector> {
+    let at = line(doc);
+    let TargetDoc { service, label, default } = &doc.value;
+    for name in [service, default].into_iter().flatten() {
+        faults.check(is_service_name(name), at, || format!("'{name}' is not a service name"));
+        faults.check(!policy.denies(name), at, || format!("'{name}' is denied: it is never touched"));
+    }
+    match (service, label, default) {
+        (Some(service), None, None) => Some(Selector::Service(service.clone())),
+        (None, Some(label), default) if !label.is_empty() => {
+            Some(Selector::Label { label: label.clone(), default: default.clone() })
+        }
+        _ => {
+            faults.add(at, "target needs either service, or label and perhaps default");
+            None
+        }
+    }
+}
+
+fn budget(doc: Option<&Spanned<BudgetDoc>>, faults: &mut Faults) -> Budget {
+    let Some(doc) = doc else {
+        return Budget {
+            actions: 3,
+            window: Period::from_secs(30 * 60),
+            cooldown: Period::from_secs(60),
+            cooldown_max: Period::from_secs(10 * 60),
+        };
+    };
+    let at = line(doc);
+    let doc = &doc.value;
+    faults.check(doc.actions > 0, at, || "budget.actions must be at least 1".to_owned());
+    check_window(doc.window, at, faults);
+    let cooldown_max = doc.cooldown_max.unwrap_or(Period::from_secs(10 * 60).max(doc.cooldown));
+    faults.check(cooldown_max >= doc.cooldown, at, || "budget.cooldown_max is less than cooldown".to_owned());
+    Budget { actions: doc.actions, window: doc.window, cooldown: doc.cooldown, cooldown_max }
+}
+
+fn verify(doc: &Spanned<VerifyDoc>, defaults: &DefaultsDoc, faults: &mut Faults) -> Option<Verify> {
+    let at = line(doc);
+    let verify = &doc.value;
+    let good = match (verify.below, verify.above) {
+        (Some(limit), None) => Good::Below(limit),
+        (None, Some(limit)) => Good::Above(limit),
+        _ => {
+            faults.add(at, "verify needs exactly one of below and above");
+            return None;
+        }
+    };
+    for query in std::iter::once(&verify.sli).chain(&verify.heartbeat) {
+        faults.check(!query.value.trim().is_empty(), line(query), || "a query must not be empty".to_owned());
+        for placeholder in placeholders(&query.value) {
+            faults.check(matches!(placeholder, "service" | "container"), line(query), || {
+                format!("{{{{{placeholder}}}}} is not known; there are {{{{service}}}} and {{{{container}}}}")
+            });
+        }
+    }
+    // `timestamp()` of an expression is the time of evaluation: it would call stale data fresh.
+    faults.check(verify.heartbeat.is_some() || is_plain_selector(&verify.sli.value), line(&verify.sli), || {
+        "an SLI that is an expression needs a heartbeat: its own samples cannot say how old they are".to_owned()
+    });
+    if let Some(heartbeat) = &verify.heartbeat {
+        faults.check(is_plain_selector(&heartbeat.value), line(heartbeat), || {
+            "a heartbeat must be a metric's name, perhaps with matchers".to_owned()
+        });
+    }
+    let stable_for = verify.stable_for.or(defaults.stable_for).unwrap_or(Period::from_secs(20));
+    let within = verify.within.or(defaults.within).unwrap_or(Period::from_secs(150));
+    let every = verify.every.or(defaults.every).unwrap_or(Period::from_secs(2));
+    faults.check(stable_for < within, at, || format!("stable_for {stable_for} must be less than within {within}"));
+    faults.check(!every.get().is_zero() && every < within, at, || {
+        format!("every {every} must be more than 0 and less than within {within}")
+    });
+    Some(Verify {
+        sli: verify.sli.value.trim().to_owned(),
+        good,
+        heartbeat: verify.heartbeat.as_ref().map(|h| h.value.trim().to_owned()),
+        stable_for,
+        within,
+        every,
+        max_age: verify.max_age.or(defaults.max_age).unwrap_or(Period::from_secs(30)),
+    })
+}
+
+fn placeholders(query: &str) -> impl Iterator<Item = &str> {
+    query.split("{{").skip(1).filter_map(|rest| rest.split_once("}}").map(|(name, _)| name.trim()))
+}
+
+/// A metric's name, perhaps with matchers: the only form whose `timestamp()` is
+/// that of the stored sample.
+fn is_plain_selector(query: &str) -> bool {
+    let query = query.trim();
+    let (name, matchers) = query.find('{').map_or((query, ""), |i| query.split_at(i));
+    let name_ok = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+    name_ok && (matchers.is_empty() || (matchers.ends_with('}') && !matchers.contains(['(', '['])))
+}

@@ -1,0 +1,306 @@
+//! The policy: which alert leads to which repair, within which limits.
+//!
+//! [`Policy`] is what the engine works with: every value present, checked, and
+//! within bounds. [`document`] is the YAML that people write; [`reload`] keeps
+//! the running policy in step with the file.
+
+mod document;
+mod period;
+pub mod reload;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+pub use document::PolicyError;
+pub use period::Period;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Services that are never touched, whatever a policy or a label says: the bot
+/// itself, its way to Docker, and the two that it is judged by.
+pub const ALWAYS_DENIED: [&str; 4] = ["alert-bot", "docker-guard", "prometheus", "alertmanager"];
+
+/// No window of a budget is longer than this: the engine forgets older actions.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// A whole policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// Limits over all targets together.
+    pub limits: Limits,
+    /// Services never touched, on top of [`ALWAYS_DENIED`].
+    pub deny: Vec<String>,
+    /// In the order of the document; the first that matches counts.
+    pub rules: Vec<Arc<Rule>>,
+    /// The first 12 hex digits of the document's SHA-256.
+    pub digest: String,
+}
+
+/// What happens to decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Carry out what was decided.
+    Auto,
+    /// Decide and record, touch nothing.
+    Observe,
+}
+
+/// Limits over all targets together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// At most this many actions …
+    pub actions: u32,
+    /// … within this time …
+    pub window: Period,
+    /// … and this many at once.
+    pub concurrent: u32,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Unique within the policy.
+    pub name: String,
+    /// Label → allowed values; all labels must match.
+    pub matches: BTreeMap<String, Vec<String>>,
+    /// Mode of this rule alone; the stricter of it and the policy's counts.
+    pub mode: Mode,
+    /// What to do.
+    pub plan: Plan,
+}
+
+/// What a rule wants done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    /// Repair.
+    Heal(Box<Heal>),
+    /// An incident is opened, and left to people for this reason.
+    LeaveToPeople(String),
+    /// No incident, for this reason.
+    Ignore(String),
+}
+
+/// How to repair, within which limits, and how to tell that it worked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heal {
+    /// Which service.
+    pub target: Selector,
+    /// The alert must have fired for this long.
+    pub hold: Period,
+    /// A container started more recently than this is left alone.
+    pub min_age: Period,
+    /// In order; the next one is taken when one did not heal.
+    pub steps: Vec<Step>,
+    /// Limits per target.
+    pub budget: Budget,
+    /// The proof.
+    pub verify: Verify,
+}
+
+/// Where the service's name comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selector {
+    /// Always this service.
+    Service(String),
+    /// The value of an alert's label, or the default where the label is missing.
+    Label {
+        /// The label's name.
+        label: String,
+        /// Meant when the alert has no such label.
+        default: Option<String>,
+    },
+}
+
+/// One remediation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What to do.
+    pub action: Verb,
+    /// After this time without an answer the outcome is unknown.
+    pub timeout: Period,
+    /// How long the container may take to stop before it is killed.
+    pub stop_timeout: Period,
+}
+
+/// What can be done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Restart it; one that is down is started.
+    Restart,
+    /// Start it if it is down; not applicable to one that runs.
+    Start,
+}
+
+/// Limits per target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// At most this many actions …
+    pub actions: u32,
+    /// … within this time.
+    pub window: Period,
+    /// Time between two actions; doubled for every further one within the window …
+    pub cooldown: Period,
+    /// … up to this.
+    pub cooldown_max: Period,
+}
+
+/// What counts as proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verify {
+    /// PromQL; `{{service}}` and `{{container}}` are replaced.
+    pub sli: String,
+    /// When a sample of the SLI is good.
+    pub good: Good,
+    /// PromQL of series that must be fresh and not 0, where the SLI's own
+    /// samples cannot say how old they are.
+    pub heartbeat: Option<String>,
+    /// Everything must be good for this long …
+    pub stable_for: Period,
+    /// … at the latest this long after the action.
+    pub within: Period,
+    /// Time between two looks.
+    pub every: Period,
+    /// A sample older than this proves nothing.
+    pub max_age: Period,
+}
+
+/// When a sample is good. NaN is not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Good {
+    /// Less than this.
+    Below(f64),
+    /// More than this.
+    Above(f64),
+}
+
+impl Good {
+    /// Whether `value` is good.
+    pub fn accepts(self, value: f64) -> bool {
+        match self {
+            Self::Below(limit) => value < limit,
+            Self::Above(limit) => value > limit,
+        }
+    }
+}
+
+impl fmt::Display for Good {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Below(limit) => write!(f, "below {limit}"),
+            Self::Above(limit) => write!(f, "above {limit}"),
+        }
+    }
+}
+
+impl Verb {
+    /// As written in policies, metrics and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Start => "start",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Mode {
+    /// As written in policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Observe => "observe",
+        }
+    }
+
+    /// The one of the two that allows less.
+    pub fn stricter(self, other: Self) -> Self {
+        if self == Self::Observe || other == Self::Observe { Self::Observe } else { Self::Auto }
+    }
+}
+
+impl Selector {
+    /// The service meant by an alert with these labels.
+    pub fn service(&self, labels: &BTreeMap<String, String>) -> Option<String> {
+        match self {
+            Self::Service(name) => Some(name.clone()),
+            Self::Label { label, default } => {
+                labels.get(label).filter(|v| !v.is_empty()).or(default.as_ref()).cloned()
+            }
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the rule is meant for an alert with these labels.
+    pub fn applies(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.matches.iter().all(|(name, values)| labels.get(name).is_some_and(|v| values.contains(v)))
+    }
+
+    /// The repair, if the rule wants one.
+    pub fn heal(&self) -> Option<&Heal> {
+        match &self.plan {
+            Plan::Heal(heal) => Some(heal),
+            Plan::LeaveToPeople(_) | Plan::Ignore(_) => None,
+        }
+    }
+}
+
+impl Policy {
+    /// Reads and checks a whole document.
+    ///
+    /// # Errors
+    /// Every fault found, each with its line. A document whose shape is wrong
+    /// yields the first fault only: what follows could not be told apart.
+    pub fn parse(text: &str) -> Result<Self, Vec<PolicyError>> {
+        document::parse(text)
+    }
+
+    /// The first rule meant for an alert with these labels.
+    pub fn rule_for(&self, labels: &BTreeMap<String, String>) -> Option<&Arc<Rule>> {
+        self.rules.iter().find(|rule| rule.applies(labels))
+    }
+
+    /// Whether a service or container of this name is never touched.
+    pub fn denies(&self, name: &str) -> bool {
+        ALWAYS_DENIED.contains(&name) || self.deny.iter().any(|d| d == name)
+    }
+
+    /// A policy that does nothing: what a test starts from.
+    pub fn empty() -> Self {
+        Self {
+            mode: Mode::Auto,
+            limits: Limits {
+                actions: 10,
+                window: Period::from_secs(600),
+                concurrent: 2,
+            },
+            deny: Vec::new(),
+            rules: Vec::new(),
+            digest: digest(""),
+        }
+    }
+}
+
+/// A service's name as compose and Docker allow it. Nothing else reaches a
+/// query or an API path: labels are written by whoever can send an alert.
+pub fn is_service_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= 63
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(6).map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,138 @@
+//! Intake, API and page.
+
+mod page;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use telemetry::problem::{Json, Path, Problem, Query};
+use time::OffsetDateTime;
+
+use crate::{
+    Inbox,
+    notification::{self, Channel, Draft},
+    store::Notification,
+};
+
+/// How many are shown unless a caller says otherwise.
+const DEFAULT_LIMIT: usize = 100;
+
+/// Nothing is loaded from elsewhere, nothing is framed, and no foreign text can run.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// All routes.
+pub fn router(inbox: Arc<Inbox>) -> Router {
+    Router::new()
+        .route("/", get(show))
+        .route("/assets/style.css", get(|| asset("text/css; charset=utf-8", include_str!("assets/style.css"))))
+        .route("/assets/app.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/app.js"))))
+        .route("/slack", post(slack))
+        .route("/webhook", post(webhook))
+        .route("/v1/notifications", get(list).delete(clear))
+        .route("/v1/notifications/{id}", get(one))
+        .with_state(inbox)
+}
+
+impl Inbox {
+    /// Keeps and counts one.
+    pub fn take(&self, draft: Draft, now: OffsetDateTime) -> u64 {
+        let channel = draft.channel.name();
+        tracing::info!(channel, title = draft.title, "notification received");
+        let (id, kept) = self.store.put(draft, now);
+        self.metrics.received.with_label_values(&[channel]).inc();
+        self.metrics.kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        id
+    }
+
+    fn refuse(&self, channel: Channel) {
+        self.metrics.refused.with_label_values(&[channel.name()]).inc();
+    }
+}
+
+/// Answers as Slack does: `ok`, or a word in plain text.
+async fn slack(State(inbox): State<Arc<Inbox>>, body: Bytes) -> Response {
+    match notification::slack(&body) {
+        Ok(draft) => {
+            inbox.take(draft, OffsetDateTime::now_utc());
+            "ok".into_response()
+        }
+        Err(word) => {
+            inbox.refuse(Channel::Slack);
+            (StatusCode::BAD_REQUEST, word).into_response()
+        }
+    }
+}
+
+async fn webhook(State(inbox): State<Arc<Inbox>>, body: Bytes) -> Result<Json<serde_json::Value>, Problem> {
+    match notification::webhook(&body) {
+        Ok(draft) => Ok(Json(json!({ "id": inbox.take(draft, OffsetDateTime::now_utc()) }))),
+        Err(what) => {
+            inbox.refuse(Channel::Webhook);
+            Err(Problem::bad_request(what))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    channel: Option<Channel>,
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct List {
+    notifications: Vec<Notification>,
+    /// How many there are, shown or not.
+    total: usize,
+}
+
+async fn list(State(inbox): State<Arc<Inbox>>, Query(page): Query<Page>) -> Result<Json<List>, Problem> {
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "Invalid query").field("limit", "must be 1 to 1000"));
+    }
+    let (notifications, total) = inbox.store.list(page.channel, limit);
+    Ok(Json(List { notifications, total }))
+}
+
+async fn one(State(inbox): State<Arc<Inbox>>, Path(id): Path<u64>) -> Result<Json<Notification>, Problem> {
+    inbox.store.get(id).map(Json).ok_or_else(|| Problem::not_found(format_args!("notification {id}")))
+}
+
+async fn clear(State(inbox): State<Arc<Inbox>>) -> Json<serde_json::Value> {
+    let deleted = inbox.store.clear();
+    inbox.metrics.kept.set(0);
+    Json(json!({ "deleted": deleted }))
+}
+
+async fn show(State(inbox): State<Arc<Inbox>>, Query(page): Query<Page>) -> impl IntoResponse {
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, 1000);
+    let (notifications, total) = inbox.store.list(page.channel, limit);
+    let html = page::render(&notifications, total, page.channel);
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))], secured(html))
+}
+
+async fn asset(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], secured(text))
+}
+
+fn secured<B>(body: B) -> ([(HeaderName, HeaderValue); 4], B) {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body)
+}
