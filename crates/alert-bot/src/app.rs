@@ -50,7 +50,7 @@ pub async fn run_on(
     let (reloader, policy) = Reloader::open(config.policy_file.clone(), Timestamp::now())?;
     let journal = Journal::open(&config.journal_file)
         .await
-        .with_context(|| format!("JOURNAL_FILE: {}", config.journal_file.display()))?;
+        .with_context(|| format!("JOURNAL_PATH: {}", config.journal_file.display()))?;
     let annotator = match config.grafana_password()? {
         Some(password) if !config.grafana_url.is_empty() => {
             Annotator::new(&config.grafana_url, &config.grafana_user, password, metrics.annotations.clone())?
@@ -78,7 +78,7 @@ pub async fn run_on(
     let scope = Scope { project: config.project.clone(), own_id };
     let in_force = policy.borrow().policy.clone();
     tracing::info!(policy = in_force.digest, mode = in_force.mode.as_str(), project = config.project, "policy loaded");
-    let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_FILE")?;
+    let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
     let (driver, send) = Driver::new(state, tools.clone(), policy.clone());
 
     let notifier = Notifier::new(journal.clone(), metrics.clone(), config.notify_url()?)?;

@@ -18,7 +18,7 @@ pub struct Config {
     #[arg(long, env = "POLICY_FILE", default_value = "/etc/alert-bot/policy.yaml")]
     pub policy_file: PathBuf,
     /// The journal, a SQLite file.
-    #[arg(long, env = "JOURNAL_FILE", default_value = "/var/lib/alert-bot/journal.db")]
+    #[arg(long, env = "JOURNAL_PATH", default_value = "/var/lib/alert-bot/journal.db")]
     pub journal_file: PathBuf,
     /// Compose project whose containers may be healed.
     #[arg(long, env = "TARGET_PROJECT", default_value = "selfheal")]

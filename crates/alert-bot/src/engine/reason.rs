@@ -45,6 +45,8 @@ reasons! {
     Protected = "protected", "The container carries selfheal.protect=true.";
     Denied = "denied", "The service is on the list of those that are never touched.";
     TooYoung = "too_young", "The container was started too recently.";
+    JustStopped = "just_stopped", "The container stopped a moment ago: somebody may be restarting it.";
+    NeverStarted = "never_started", "The container was created and never started: a deployment is under way.";
     TargetChanging = "target_changing", "Docker is changing the container at this moment.";
     NotApplicable = "not_applicable", "No step of the rule applies to the container as it is.";
     TargetBusy = "target_busy", "An action on this target is under way, or being verified.";

@@ -1,10 +1,15 @@
 //! Which container is meant: pure, so that every refusal can be tested.
 
+use std::time::Duration;
+
 use super::{Reason, RunState, Scope, Workload};
 use crate::{
     policy::{Policy, is_service_name},
     timestamp::Timestamp,
 };
+
+/// A restart by hand, or by compose, has the container down for about this long.
+const JUST_STOPPED: Duration = Duration::from_secs(5);
 
 /// Not to act, why, and when that may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,13 +135,24 @@ pub fn permitted(candidate: &Candidate, policy: &Policy, scope: &Scope) -> Resul
 ///
 /// # Errors
 /// The reason why not, with the time at which to look again.
-pub fn settled(w: &Workload, min_age: std::time::Duration, now: Timestamp) -> Result<(), Refusal> {
+pub fn settled(w: &Workload, min_age: Duration, now: Timestamp) -> Result<(), Refusal> {
     let name = &w.name;
+    let soon = now.plus(JUST_STOPPED);
     match (w.state, w.started_at) {
         (RunState::Changing, _) => {
-            Err(Refusal::new(Reason::TargetChanging, format!("Docker is restarting or removing {name}"))
-                .retry(now.plus(std::time::Duration::from_secs(5))))
+            Err(Refusal::new(Reason::TargetChanging, format!("Docker is restarting or removing {name}")).retry(soon))
         }
+        // Compose creates containers first and starts them when their dependencies are ready.
+        (RunState::Down, None) => {
+            Err(Refusal::new(Reason::NeverStarted, format!("{name} was created and never started")).retry(soon))
+        }
+        (RunState::Down, Some(_)) => match w.finished_at {
+            Some(stopped) if now.since(stopped) < JUST_STOPPED => {
+                Err(Refusal::new(Reason::JustStopped, format!("{name} stopped at {stopped}"))
+                    .retry(stopped.plus(JUST_STOPPED)))
+            }
+            _ => Ok(()),
+        },
         (RunState::Running, Some(started)) if now.since(started) < min_age => {
             Err(Refusal::new(Reason::TooYoung, format!("{name} was started at {started}"))
                 .retry(started.plus(min_age)))

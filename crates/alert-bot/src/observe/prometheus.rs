@@ -110,27 +110,31 @@ impl Prometheus {
     /// An instant query carries the time of evaluation, not of the sample: for up
     /// to five minutes Prometheus answers with the last value of a series that
     /// nobody writes any more. `timestamp()` tells the truth for plain selectors;
-    /// where the SLI is an expression, the heartbeat's series stand for it.
+    /// of an expression it is the time of evaluation, and there the heartbeat's
+    /// series stand for it.
     pub async fn sli(&self, query: &str, heartbeat: Option<&str>, good: Good) -> Sli {
-        let aged = heartbeat.unwrap_or(query);
-        let age_query = format!("timestamp({aged})");
+        let age_query = format!("timestamp({query})");
         let beat = async {
             match heartbeat {
-                Some(heartbeat) => self.instant(heartbeat).await.map(Some),
+                Some(heartbeat) => {
+                    let age_query = format!("timestamp({heartbeat})");
+                    tokio::try_join!(self.instant(heartbeat), self.instant(&age_query)).map(Some)
+                }
                 None => Ok(None),
             }
         };
-        let (values, ages, beats) = match tokio::try_join!(self.instant(query), self.instant(&age_query), beat) {
+        let (values, mut ages, beats) = match tokio::try_join!(self.instant(query), self.instant(&age_query), beat) {
             Ok(answers) => answers,
             Err(why) => return Sli::Unavailable(why),
         };
-        if let Some(beats) = beats {
-            if beats.is_empty() {
-                return Sli::Empty(format!("no series for the heartbeat {aged}"));
+        if let (Some((beats, beat_ages)), Some(heartbeat)) = (beats, heartbeat) {
+            if beats.is_empty() || beat_ages.is_empty() {
+                return Sli::Empty(format!("no series for the heartbeat {heartbeat}"));
             }
             if beats.iter().any(|b| b.value == 0.0 || b.value.is_nan()) {
-                return Sli::Silent(format!("{aged} is 0"));
+                return Sli::Silent(format!("{heartbeat} is 0"));
             }
+            ages.extend(beat_ages);
         }
         // NaN (0 / 0: no traffic) is no measurement either.
         let worst = values.iter().copied().map(|s| s.value).reduce(|a, b| worse(good, a, b));
@@ -141,8 +145,8 @@ impl Prometheus {
             Some(a.map_or(b, |a| a.max(b)))
         });
         match age {
-            None => Sli::Empty(format!("no timestamp for {aged}")),
-            Some(age) if age.is_nan() => Sli::Empty(format!("no timestamp for {aged}")),
+            None => Sli::Empty(format!("no timestamp for {query}")),
+            Some(age) if age.is_nan() => Sli::Empty(format!("no timestamp for {query}")),
             Some(age) => {
                 let age_ms = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX).as_millis();
                 Sli::Value {
