@@ -3,7 +3,7 @@
 # ./go.mod. Both are pinned.
 cd "$(dirname "$0")"
 . ../lib.sh
-need go golang
+need_go
 
 source=$CACHE/source
 mkdir -p "$source"
