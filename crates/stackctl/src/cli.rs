@@ -147,7 +147,7 @@ pub enum ScenarioCommand {
 pub struct TestArgs {
     /// Run these suites only; may be given several times.
     #[arg(long, value_enum)]
-    pub suite: Vec<Part>,//X
+    pub suite: Vec<crate::suites::Suite>,
 }
 
 /// `secrets …`, run inside the one-shot container.

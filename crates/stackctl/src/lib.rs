@@ -4,32 +4,33 @@
 //! [`ports`] (which port is free), [`recipe`] (what a local image is made of), [`scenario::schema`].
 //! Docker is used by its command line, so that whatever the user's `docker` reaches is what is meant.
 
-//X pub mod api;
+pub mod api;
 pub mod cli;
 pub mod compose;
 pub mod daemon;
 pub mod docker;
-//X pub mod doctor;
+pub mod doctor;
 pub mod dotenv;
 pub mod down;
 pub mod exec;
 pub mod image;
+pub mod incident;
 pub mod layout;
-//X pub mod load;
+pub mod load;
 pub mod lock;
 pub mod obtain;
 pub mod ports;
 pub mod progress;
 pub mod recipe;
-//X pub mod scenario;
+pub mod scenario;
 pub mod secrets;
 pub mod site;
 pub mod stack;
 pub mod state;
-//X pub mod status;
-//X pub mod suites;
+pub mod status;
+pub mod suites;
 pub mod up;
-//X pub mod verify;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -97,16 +98,15 @@ async fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::Up(args) => up::run(&site, &args).await.map(|()| 0),
         Command::Down(args) => down::run(&site, &args).await.map(|()| 0),
-        //X Command::Status(args) => status::run(&site, args.json).await,
+        Command::Status(args) => status::run(&site, args.json).await,
         Command::Restart { service } => stack::restart(&site, &service).await.map(|()| 0),
         Command::Logs { service, follow, tail } => stack::logs(&site, &service, follow, tail).await,
-        //X Command::Load(args) => load::run(&site, &args).await,
-        //X Command::Scenario(command) => scenario::run(&site, command).await,
-        //X Command::Test(args) => suites::run(&site, &args).await,
-        //X Command::Doctor(args) => doctor::run(&site, args.json).await,
-        //X Command::Verify(args) => verify::run(&site, args.json).await,
+        Command::Load(args) => load::run(&site, &args).await,
+        Command::Scenario(command) => scenario::run(&site, command).await,
+        Command::Test(args) => suites::run(&site, &args).await,
+        Command::Doctor(args) => doctor::run(&site, args.json).await,
+        Command::Verify(args) => verify::run(&site, args.json).await,
         Command::Secret { name } => secrets::print(&site, &name).await.map(|()| 0),
         Command::Secrets(_) => Ok(0),
-        _ => todo!(), //X
     }
 }

@@ -43,7 +43,7 @@ pub enum Obtained {
 }
 
 impl Obtain {
-    /// `offline` skips every question to a registry.
+    /// Reads the recipes of the work tree.
     pub fn new(site: &Site, progress: &Progress) -> Result<Self> {
         Ok(Self {
             site: site.clone(),
@@ -58,14 +58,7 @@ impl Obtain {
     pub async fn third_party(&self, wanted: &Wanted) -> Result<Obtained> {
         let step = self.progress.step(format!("image {}", recipe::name_of_variable(&wanted.variable)));
         let recipe = self.recipe_of(wanted)?;
-        let mut known = Known {
-            pinned_here: docker::has_image(&wanted.pinned).await,
-            local: recipe.as_ref().map(|recipe| recipe.tag.clone()),
-            ..Known::default()
-        };
-        if let Some(recipe) = &recipe {
-            known.local_here = docker::has_image(&recipe.tag).await;
-        }
+        let mut known = self.look(wanted).await?;
         let mut how = "present";
         loop {
             match image::next(&known) {
@@ -107,6 +100,21 @@ impl Obtain {
                 }
             }
         }
+    }
+
+    /// What Docker's store and the recipes say about an image.
+    pub async fn look(&self, wanted: &Wanted) -> Result<Known> {
+        let local = self.local_tag(wanted)?;
+        let local_here = match &local {
+            Some(tag) => docker::has_image(tag).await,
+            None => false,
+        };
+        Ok(Known { pinned_here: docker::has_image(&wanted.pinned).await, local, local_here, ..Known::default() })
+    }
+
+    /// The tag that a local build would have, if there is a recipe.
+    pub fn local_tag(&self, wanted: &Wanted) -> Result<Option<String>> {
+        Ok(self.recipe_of(wanted)?.map(|recipe| recipe.tag))
     }
 
     /// The recipe is named like the variable; failing that, like the service.
@@ -178,6 +186,12 @@ impl Obtain {
         exec::stdout(docker(["tag", &base.tag, "selfheal/base:latest"]), Duration::from_secs(30)).await?;
         *made = true;
         Ok(())
+    }
+
+    /// The base image, made if it is not there.
+    pub async fn base_image(&self) -> Result<String> {
+        self.ensure_base().await?;
+        Ok(self.recipes.base.tag.clone())
     }
 
     async fn build_base(&self, base: &Recipe, step: &Step) -> Result<()> {

@@ -1,0 +1,172 @@
+//! `./stack test`: every suite, each with its own closing line `NAME: N passed, N failed`.
+
+mod cargo;
+mod config;
+mod e2e;
+mod real;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::cli::TestArgs;
+use crate::compose::ComposeFile;
+use crate::daemon;
+use crate::dotenv::Vars;
+use crate::image;
+use crate::layout::duration;
+use crate::obtain::{Obtain, Obtained};
+use crate::progress::Progress;
+use crate::scenario::Check;
+use crate::site::Site;
+use crate::stack::Stack;
+use crate::verify;
+
+/// The suites, quick ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// cargo fmt --check.
+    Fmt,
+    /// cargo clippy, all targets, warnings denied.
+    Clippy,
+    /// cargo doc, warnings denied.
+    Docs,
+    /// promtool and amtool: rules, routes, inhibitions, templates.
+    Rules,
+    /// Each component's own check of its configuration.
+    Config,
+    /// Unit and integration tests against real components.
+    Tests,
+    /// The whole stack: up, verify, hardening, scenarios, down.
+    E2e,
+}
+
+/// What a suite found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Checks or tests that passed.
+    pub passed: usize,
+    /// And that failed.
+    pub failed: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    /// Adds one.
+    pub fn count(&mut self, passed: bool) {
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+}
+
+/// What the suites share.
+pub struct Bench<'a> {
+    /// Folders.
+    pub site: &'a Site,
+    /// Live lines.
+    pub progress: Progress,
+}
+
+impl Bench<'_> {
+    /// Prints a check and counts it.
+    pub fn check(&self, tally: &mut Tally, check: &Check) {
+        tally.count(check.passed);
+        self.progress.line(verify::line(check));
+    }
+
+    /// Image names for some variables of `.env`, obtained if they are not there yet. What cannot be had
+    /// is missing from the answer.
+    pub async fn images(&self, variables: &BTreeSet<String>) -> Result<Vars> {
+        daemon::ensure(self.site, &self.progress).await?;
+        let stack = Stack::open(self.site)?;
+        let obtain = Obtain::new(self.site, &self.progress)?;
+        let mut names = Vars::new();
+        for wanted in image::wanted(&stack.file.services, &stack.vars) {
+            if variables.contains(&wanted.variable) {
+                match obtain.third_party(&wanted).await? {
+                    Obtained::Pinned => names.insert(wanted.variable, wanted.pinned),
+                    Obtained::Local(tag) => names.insert(wanted.variable, tag),
+                    Obtained::LeftOut(_) => None,
+                };
+            }
+        }
+        Ok(names)
+    }
+
+    /// The image variables that a compose file uses.
+    pub fn image_variables(&self, file: &ComposeFile) -> BTreeSet<String> {
+        image::wanted(&file.services, &Vars::new()).into_iter().map(|wanted| wanted.variable).collect()
+    }
+
+    /// One image; an error when it cannot be had.
+    pub async fn image(&self, variable: &str) -> Result<String> {
+        let names = self.images(&BTreeSet::from([variable.to_owned()])).await?;
+        names.get(variable).cloned().with_context(|| format!("{variable} cannot be had here"))
+    }
+}
+
+impl Suite {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    async fn run(self, bench: &Bench<'_>) -> Result<Tally> {
+        match self {
+            Self::Fmt => cargo::fmt(bench).await,
+            Self::Clippy => cargo::clippy(bench).await,
+            Self::Docs => cargo::docs(bench).await,
+            Self::Rules => rules::run(bench).await,
+            Self::Config => config::run(bench).await,
+            Self::Tests => real::run(bench).await,
+            Self::E2e => e2e::run(bench).await,
+        }
+    }
+}
+
+/// Runs the suites; a failing one does not stop the next.
+pub async fn run(site: &Site, args: &TestArgs) -> Result<u8> {
+    site.prepare()?;
+    let chosen: Vec<Suite> = match args.suite.as_slice() {
+        [] => Suite::value_variants().to_vec(),
+        some => some.to_vec(),
+    };
+    if !site.root.join("Cargo.toml").is_file() {
+        bail!("{} is not the work tree", site.root.display());
+    }
+    let started = Instant::now();
+    let mut total = Tally::default();
+    let mut lines = Vec::new();
+    for suite in chosen {
+        let begun = Instant::now();
+        println!("\n--- {} ---", suite.name());
+        // Each suite has its own numbering.
+        let bench = Bench { site, progress: Progress::new() };
+        let tally = match suite.run(&bench).await {
+            Ok(tally) => tally,
+            Err(error) => {
+                println!("{error:#}");
+                Tally { passed: 0, failed: 1 }
+            }
+        };
+        let line = format!("{}: {} passed, {} failed", suite.name(), tally.passed, tally.failed);
+        println!("{line}");
+        lines.push(format!("{line} ({})", duration(begun.elapsed())));
+        total.add(tally);
+    }
+    println!("\n--- summary ---");
+    for line in lines {
+        println!("{line}");
+    }
+    println!("total: {} passed, {} failed ({})", total.passed, total.failed, duration(started.elapsed()));
+    Ok(u8::from(total.failed > 0 || total.passed == 0))
+}

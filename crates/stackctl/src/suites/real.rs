@@ -1,0 +1,133 @@
+//! Unit and integration tests: `cargo test` with the components of `deploy/test` running.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::cargo::cargo;
+use super::{Bench, Tally};
+use crate::compose::ComposeFile;
+use crate::docker::{Compose, docker};
+use crate::dotenv::Vars;
+use crate::exec;
+use crate::obtain::Obtain;
+use crate::ports;
+
+/// Compose project of the components.
+const PROJECT: &str = "selfheal-test";
+
+/// Starts the components, runs all tests, and takes the components away unless they were there before.
+pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
+    let file = bench.site.root.join("deploy/test/docker-compose.yml");
+    let compose_file = ComposeFile::load(&file)?;
+    let variables = bench.image_variables(&compose_file);
+    let mut vars = bench.images(&variables).await?;
+    if let Some(missing) = variables.iter().find(|name| !vars.contains_key(*name)) {
+        bail!("{missing} cannot be had here, and the integration tests need it");
+    }
+    let base = Obtain::new(bench.site, &bench.progress)?.base_image().await;
+    let before = Compose::other(&bench.site.root, file.clone(), PROJECT, vars.clone());
+    let running = before.containers().await?;
+    let ours: BTreeSet<u16> = running.iter().flat_map(|container| container.ports.clone()).collect();
+    let wanted = ComposeFile::wanted_ports(&compose_file.services, &Vars::new());
+    let chosen = ports::choose(&wanted, &BTreeMap::new(), &ours, ports::is_free);
+    vars.extend(chosen.iter().map(|(name, port)| (name.clone(), port.chosen.to_string())));
+    let compose = Compose::other(&bench.site.root, file, PROJECT, vars);
+
+    let step = bench.progress.step("start the components");
+    let up = compose.command(["up", "--detach", "--wait", "--wait-timeout", "120"]);
+    if let Err(error) = exec::logged(up, &bench.site.logs().join("test-components.log"), |_| {}).await {
+        step.failed("not started");
+        return Err(error);
+    }
+    step.done("ready");
+
+    let port = |name: &str| chosen.get(name).map_or(0, |port| port.chosen);
+    let address = |name: &str| format!("http://127.0.0.1:{}", port(name));
+    let mut environment = vec![
+        ("TEST_POSTGRES_URL", format!("postgres://postgres:postgres@127.0.0.1:{}/postgres", port("TEST_POSTGRES_PORT"))),
+        ("TEST_REDIS_URL", format!("redis://127.0.0.1:{}", port("TEST_REDIS_PORT"))),
+        ("TEST_S3_ENDPOINT", address("TEST_LAKE_PORT")),
+        ("TEST_S3_ACCESS_KEY", "test".into()),
+        ("TEST_S3_SECRET_KEY", "testsecret".into()),
+        ("TEST_PROMETHEUS_URL", address("TEST_PROMETHEUS_PORT")),
+        ("TEST_ALERTMANAGER_URL", address("TEST_ALERTMANAGER_PORT")),
+        ("TEST_LOKI_URL", address("TEST_LOKI_PORT")),
+    ];
+    match base {
+        Ok(base) => environment.push(("TEST_BASE_IMAGE", base)),
+        Err(error) => bench.progress.line(format!("no base image for tests of containers: {error:#}")),
+    }
+    let tally = cargo_test(bench, environment).await;
+    if running.is_empty() {
+        let down = compose.command(["down", "--volumes"]);
+        exec::capture(down, Duration::from_secs(120)).await?;
+    }
+    // Containers that a failed test left behind carry this label.
+    let left = exec::stdout(docker(["ps", "-aq", "--filter", "label=selfheal.test=true"]), Duration::from_secs(30)).await?;
+    for id in left.lines() {
+        exec::capture(docker(["rm", "-f", "-v", id]), Duration::from_secs(60)).await?;
+    }
+    tally
+}
+
+async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>) -> Result<Tally> {
+    let step = bench.progress.step("cargo test");
+    let mut command = cargo(bench.site, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.envs(environment);
+    let found = Arc::new(Mutex::new((Tally::default(), Vec::new())));
+    let sink = found.clone();
+    let report = step.reporter();
+    let log = bench.site.logs().join("test-cargo.log");
+    let result = exec::logged(command, &log, move |line| {
+        report(line);
+        let mut found = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tally) = test_result(line) {
+            found.0.add(tally);
+        } else if line.starts_with("test ") && line.ends_with("... FAILED") {
+            found.1.push(line.to_owned());
+        }
+    })
+    .await;
+    let (mut tally, failures) = {
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        (found.0, std::mem::take(&mut found.1))
+    };
+    if let Err(error) = result {
+        step.failed("failed");
+        for failure in failures {
+            bench.progress.line(format!("  {failure}"));
+        }
+        bench.progress.line(format!("{error:#}"));
+        // What does not compile has no test result of its own.
+        if tally.failed == 0 {
+            tally.failed = 1;
+        }
+    } else {
+        step.done("passed");
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 12 passed; 0 failed; …`
+fn test_result(line: &str) -> Option<Tally> {
+    let rest = line.trim().strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<usize>().ok())
+    };
+    Some(Tally { passed: number("passed")?, failed: number("failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_cargo_results() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(test_result(line), Some(Tally { passed: 12, failed: 3 }));
+        assert_eq!(test_result("test a::b ... ok"), None);
+    }
+}
