@@ -22,8 +22,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use cases::{CaseFile, State};
-pub use document::{AlertSource, RuleFile, RuleSource, SloFile, SpeedsFile};
+pub use cases::{Case, CaseFile, Firing, Held, Phase, State, Values};
+pub use document::{
+    AlertSource, GroupSource, Links, RecordSource, RuleFile, RuleSource, SliSource, SloFile, SloSource,
+    SloWindows, SpeedsFile, Version1,
+};
+pub use names::SpanRef;
 pub use error::Error;
 pub use rules::FROM_SERIES;
 pub use span::Span;
