@@ -1,2 +1,10 @@
-//! drift-inference
-fn main() {}
+//! The drift-inference process and its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|a| drift_inference::cli::is_command(&a)) {
+        return drift_inference::cli::main();
+    }
+    telemetry::run("drift-inference", env!("CARGO_PKG_VERSION"), drift_inference::run)
+}

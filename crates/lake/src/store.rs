@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -115,6 +118,8 @@ pub struct Lake {
     store: Arc<dyn ObjectStore>,
     bucket: Option<Bucket>,
     observer: Arc<dyn Observer>,
+    /// Time in the name of the newest manifest written: two in one microsecond would be one.
+    newest_manifest_us: Arc<AtomicI64>,
 }
 
 /// What making the bucket needs: `object_store` itself cannot.
@@ -135,14 +140,21 @@ impl Lake {
                 let refused = |e: &dyn std::fmt::Display| LakeError::Refused(format!("{}: {e}", dir.display()));
                 std::fs::create_dir_all(dir).map_err(|e| refused(&e))?;
                 let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| refused(&e))?;
-                Ok(Self { store: Arc::new(store), bucket: None, observer })
+                Ok(Self { store: Arc::new(store), bucket: None, observer, newest_manifest_us: Arc::default() })
             }
             Backend::S3(s3) => {
                 let store = Arc::new(client(s3)?);
                 let bucket = Bucket { signer: store.clone(), limit: s3.request_timeout };
-                Ok(Self { store, bucket: Some(bucket), observer })
+                Ok(Self { store, bucket: Some(bucket), observer, newest_manifest_us: Arc::default() })
             }
         }
+    }
+
+    /// `now_us`, or a little later if that instant has named a manifest already.
+    pub(crate) fn unused_instant(&self, now_us: i64) -> i64 {
+        let next = |last: i64| now_us.max(last.saturating_add(1));
+        let last = self.newest_manifest_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(next(l)));
+        next(last.unwrap_or_else(|l| l))
     }
 
     /// Writes an object whole or not at all, making the bucket if it does not exist yet.

@@ -77,9 +77,10 @@ impl Lake {
     /// # Errors
     /// [`LakeError::Unavailable`] to be tried again, [`LakeError::Refused`] if the store will not have it.
     pub async fn write(&self, batch: &Batch, now_us: i64) -> Result<Manifest> {
-        let manifest = Manifest { written_at: now_us, ..batch.manifest.clone() };
+        let written_at = self.unused_instant(now_us);
+        let manifest = Manifest { written_at, ..batch.manifest.clone() };
         self.put(&manifest.object, batch.bytes.clone()).await?;
-        let name = manifest_name(now_us, &batch.boot_id);
+        let name = manifest_name(written_at, &batch.boot_id);
         let document = serde_json::to_vec(&manifest).map_err(|e| LakeError::Encode(e.to_string()))?;
         self.put(&format!("{MANIFESTS}/{name}"), document.into()).await?;
         Ok(manifest)

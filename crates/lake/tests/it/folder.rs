@@ -142,3 +142,13 @@ async fn the_newest_manifests_are_found_from_an_instant() {
     let names = lake.newest(0, 2).await.unwrap();
     assert_eq!(names, [manifest_name(NOON_US + 4, "b"), manifest_name(NOON_US + 5, "b")]);
 }
+
+#[tokio::test]
+async fn two_batches_at_the_same_instant_have_two_manifests() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = folder(dir.path());
+    for seqs in [1..=5, 6..=10] {
+        write(&lake, &readings("b", seqs), NOON_US + 1).await;
+    }
+    assert_eq!(drain(&lake, &mut Cursor::starting_at(NOON_US)).await.len(), 2);
+}

@@ -1,0 +1,60 @@
+//! The API.
+
+mod openapi;
+mod predict;
+mod views;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
+use telemetry::{metrics::Registry, problem::Json};
+
+use crate::{
+    clock::now_us,
+    ingest::{App, lock},
+    model::Model,
+};
+use views::{DriftView, HealthView};
+
+/// Room for the largest batch.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// All routes, with the HTTP layer around them.
+pub fn router(app: Arc<App>, registry: &Registry) -> Router {
+    let http = app.metrics.http.clone();
+    let router = Router::new()
+        .route("/health", get(health))
+        .route("/v1/predict", post(predict::predict))
+        .route("/v1/drift", get(drift))
+        .route("/v1/model", get(model))
+        .route("/openapi.json", get(openapi::document))
+        .route("/metrics", registry.http_handler())
+        .with_state(app);
+    telemetry::http::instrument_with_limit(router, http, BODY_LIMIT)
+}
+
+/// Can it predict, and does it see the lake? 200 either way: without the lake it still predicts.
+#[utoipa::path(get, path = "/health", responses((status = 200, body = HealthView)))]
+async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
+    let snapshot = lock(&app.pipeline).snapshot();
+    let health = lock(&app.health).clone();
+    let version = lock(&app.pipeline).model().version.clone();
+    Json(HealthView::of(&health, &snapshot, version, app.min_labels, now_us()))
+}
+
+/// How far the readings of the last minutes are from the reference.
+#[utoipa::path(get, path = "/v1/drift", responses((status = 200, body = DriftView)))]
+async fn drift(State(app): State<Arc<App>>) -> Json<DriftView> {
+    let pipeline = lock(&app.pipeline);
+    Json(DriftView::of(&pipeline.snapshot(), pipeline.model()))
+}
+
+/// The model in use, with its training and its reference.
+#[utoipa::path(get, path = "/v1/model", responses((status = 200, body = Model)))]
+async fn model(State(app): State<Arc<App>>) -> Json<Model> {
+    Json(lock(&app.pipeline).model().as_ref().clone())
+}
