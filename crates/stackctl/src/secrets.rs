@@ -56,8 +56,9 @@ const PUBLIC: &[(&str, &str)] = &[
     ("faults", "transaction-api/faults"),
 ];
 
-/// The uid that a consumer runs as. docker-guard's is chosen at start (`DOCKER_GUARD_UID`): root
-/// without capabilities can read only what belongs to root.
+/// The uid that a consumer runs as, one for each: a service that shares the volume still cannot read
+/// another's secrets. docker-guard's is chosen at start (`DOCKER_GUARD_UID`): root without capabilities
+/// can read only what belongs to root.
 fn uid(consumer: &str, guard: u32) -> u32 {
     match consumer {
         "postgres" | "redis" => 999,
@@ -65,6 +66,10 @@ fn uid(consumer: &str, guard: u32) -> u32 {
         "grafana" => 472,
         "alertmanager" | "postgres-exporter" => 65_534,
         "docker-guard" => guard,
+        "telemetry-generator" => 10_002,
+        "drift-inference" => 10_003,
+        "alert-bot" => 10_004,
+        "lake" => 10_005,
         _ => 10_001,
     }
 }
@@ -218,6 +223,18 @@ mod tests {
             before.clone(),
             before
         ]);
+    }
+
+    #[test]
+    fn each_file_belongs_to_the_uid_that_compose_starts() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let compose = crate::compose::ComposeFile::load(&root.join("docker-compose.yml")).unwrap();
+        for file in SECRETS.iter().flat_map(|secret| secret.files) {
+            let consumer = file.split('/').next().unwrap();
+            let user = compose.document["services"][consumer]["user"].as_str().unwrap();
+            let runs_as = user.split_once(':').map(|(uid, _)| uid).unwrap();
+            assert!(user.starts_with("${DOCKER_GUARD_UID") || runs_as == uid(consumer, 0).to_string(), "{consumer}: {user}");
+        }
     }
 
     #[test]
