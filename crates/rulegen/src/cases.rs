@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::Serialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use crate::document::Version1;
 use crate::names::{Context, SpanRef};
@@ -221,11 +221,7 @@ struct ExpectedSample {
 }
 
 /// The test files of one speed: path and text.
-pub(crate) fn files(
-    project: &Project,
-    compiled: &Compiled,
-    speed: Speed,
-) -> Result<Vec<(String, String)>, Error> {
+pub(crate) fn files(project: &Project, compiled: &Compiled, speed: Speed) -> Result<Vec<(String, String)>, Error> {
     let mut out = Vec::new();
     for (source, file) in &project.cases {
         let own = [format!("{}.yaml", source.stem())];
@@ -244,10 +240,7 @@ pub(crate) fn files(
             tests.push(builder.test(case)?);
         }
         let document_out = TestFile {
-            rule_files: rules
-                .iter()
-                .map(|name| format!("../../rules/{}/{name}", speed.name()))
-                .collect(),
+            rule_files: rules.iter().map(|name| format!("../../rules/{}/{name}", speed.name())).collect(),
             evaluation_interval: builder.step.to_string(),
             tests,
         };
@@ -287,10 +280,8 @@ impl Builder<'_> {
             promql_expr_test: Vec::new(),
         };
         for (series, values) in &case.series {
-            test.input_series.push(InputSeries {
-                series: series.clone(),
-                values: self.values(case, series, values, &samples)?,
-            });
+            test.input_series
+                .push(InputSeries { series: series.clone(), values: self.values(case, series, values, &samples)? });
         }
         let mut end = 0;
         for (phase, count) in case.phases.iter().zip(&samples) {
@@ -311,10 +302,7 @@ impl Builder<'_> {
                         .expand(&held.expr, Context::Expression)
                         .map_err(|(needle, message)| self.wrong(case, &needle, message))?,
                     eval_time: eval_time.clone(),
-                    exp_samples: vec![ExpectedSample {
-                        labels: "{}".to_owned(),
-                        value: *held.value.at(self.speed),
-                    }],
+                    exp_samples: vec![ExpectedSample { labels: "{}".to_owned(), value: *held.value.at(self.speed) }],
                 });
             }
         }
@@ -333,11 +321,8 @@ impl Builder<'_> {
                     .map_err(|message| self.wrong(case, "lasts", message))?;
                 let (lasts_ms, step_ms) = (lasts.as_millis(), self.step.as_millis());
                 if lasts_ms < step_ms || !lasts_ms.is_multiple_of(step_ms) {
-                    let message = format!(
-                        "a phase of {lasts} is no multiple of the step {} ({})",
-                        self.step,
-                        self.speed.name()
-                    );
+                    let message =
+                        format!("a phase of {lasts} is no multiple of the step {} ({})", self.step, self.speed.name());
                     return Err(self.wrong(case, "lasts", message));
                 }
                 Ok(lasts_ms / step_ms)
@@ -376,10 +361,7 @@ impl Builder<'_> {
         // promtool's alert test cannot tell pending from inactive; the ALERTS series can.
         #[allow(clippy::cast_precision_loss)] // a handful of instances
         let pending = match state {
-            State::Pending => vec![ExpectedSample {
-                labels: "{}".to_owned(),
-                value: case.firing.len().max(1) as f64,
-            }],
+            State::Pending => vec![ExpectedSample { labels: "{}".to_owned(), value: case.firing.len().max(1) as f64 }],
             State::Inactive | State::Firing => Vec::new(),
         };
         test.promql_expr_test.push(ExprTest {
@@ -390,17 +372,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn expected(
-        &self,
-        case: &Case,
-        alert: &CompiledAlert,
-        firing: &Firing,
-    ) -> Result<ExpectedAlert, Error> {
-        let series: BTreeMap<String, String> = firing
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.at(self.speed).clone()))
-            .collect();
+    fn expected(&self, case: &Case, alert: &CompiledAlert, firing: &Firing) -> Result<ExpectedAlert, Error> {
+        let series: BTreeMap<String, String> =
+            firing.labels.iter().map(|(key, value)| (key.clone(), value.at(self.speed).clone())).collect();
         let mut labels = series.clone();
         for (key, value) in &alert.labels {
             // What a template makes of the series' labels, the case has to say.
@@ -422,36 +396,23 @@ impl Builder<'_> {
         let value = firing.value.as_ref().map(|value| value.at(self.speed).as_str());
         let mut annotations = BTreeMap::new();
         for (key, template) in &alert.annotations {
-            let text = render(template, &series, &labels, value)
-                .map_err(|message| self.wrong(case, "firing", message))?;
+            let text =
+                render(template, &series, &labels, value).map_err(|message| self.wrong(case, "firing", message))?;
             annotations.insert(key.clone(), text);
         }
-        Ok(ExpectedAlert {
-            exp_labels: labels,
-            exp_annotations: annotations,
-        })
+        Ok(ExpectedAlert { exp_labels: labels, exp_annotations: annotations })
     }
 
-    fn values(
-        &self,
-        case: &Case,
-        series: &str,
-        values: &Values,
-        samples: &[u64],
-    ) -> Result<String, Error> {
+    fn values(&self, case: &Case, series: &str, values: &Values, samples: &[u64]) -> Result<String, Error> {
         let each: Vec<&str> = match values {
             Values::Same(value) => vec![value.as_str(); samples.len()],
-            Values::Each(list) if list.len() == samples.len() => {
-                list.iter().map(String::as_str).collect()
-            }
+            Values::Each(list) if list.len() == samples.len() => list.iter().map(String::as_str).collect(),
             Values::Each(list) => {
-                let message =
-                    format!("{} values for {} phases", list.len(), samples.len());
+                let message = format!("{} values for {} phases", list.len(), samples.len());
                 return Err(self.wrong(case, series, message));
             }
         };
-        notation(&each, samples, self.step.as_secs_f64())
-            .map_err(|message| self.wrong(case, series, message))
+        notation(&each, samples, self.step.as_secs_f64()).map_err(|message| self.wrong(case, series, message))
     }
 
     fn wrong(&self, case: &Case, needle: &str, message: String) -> Error {
@@ -576,9 +537,9 @@ fn render(
                 // An unset label renders as nothing, a label that only the rule adds too.
                 labels.get(name).map(|_| &EMPTY)
             });
-            out.push_str(text.ok_or_else(|| {
-                format!("the annotations use the label `{name}`, which the case does not give")
-            })?);
+            out.push_str(
+                text.ok_or_else(|| format!("the annotations use the label `{name}`, which the case does not give"))?,
+            );
         } else {
             out.push_str(value.ok_or("the annotations show the value: say it in `value`")?);
         }

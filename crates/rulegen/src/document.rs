@@ -29,9 +29,7 @@ impl<'de> Deserialize<'de> for Version1 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u64::deserialize(deserializer)? {
             1 => Ok(Self),
-            other => Err(serde::de::Error::custom(format!(
-                "version {other} is not known, this is version 1"
-            ))),
+            other => Err(serde::de::Error::custom(format!("version {other} is not known, this is version 1"))),
         }
     }
 }
@@ -158,17 +156,11 @@ impl<'de> Deserialize<'de> for RuleSource {
                         )));
                     }
                 }
-                Ok(Self::Record(RecordSource {
-                    record,
-                    expr: rule.expr,
-                    labels: rule.labels,
-                }))
+                Ok(Self::Record(RecordSource { record, expr: rule.expr, labels: rule.labels }))
             }
             (None, Some(alert)) => {
                 let need = |field: Option<String>, key: &str| {
-                    field.ok_or_else(|| {
-                        D::Error::custom(format!("alert `{alert}` has no `{key}`"))
-                    })
+                    field.ok_or_else(|| D::Error::custom(format!("alert `{alert}` has no `{key}`")))
                 };
                 Ok(Self::Alert(Box::new(AlertSource {
                     severity: match need(rule.severity, "severity")?.as_str() {

@@ -29,28 +29,16 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self::Io {
-            path: path.display().to_string(),
-            message: error.to_string(),
-        }
+        Self::Io { path: path.display().to_string(), message: error.to_string() }
     }
 
     pub(crate) fn at(source: &Source, line: usize, message: impl Into<String>) -> Self {
-        Self::Source {
-            path: source.path.clone(),
-            line,
-            message: message.into(),
-        }
+        Self::Source { path: source.path.clone(), line, message: message.into() }
     }
 
     /// An error inside the entry that starts at the line `- <anchor>`; the line named is the first
     /// one of that entry that contains `needle`, or else the entry's first.
-    pub(crate) fn within(
-        source: &Source,
-        anchor: &str,
-        needle: &str,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn within(source: &Source, anchor: &str, needle: &str, message: impl Into<String>) -> Self {
         Self::at(source, locate(&source.text, anchor, needle), message)
     }
 }
@@ -61,10 +49,7 @@ fn locate(text: &str, anchor: &str, needle: &str) -> usize {
         line.trim_end() == anchor
     };
     let Some(start) = text.lines().position(is_anchor) else {
-        return text
-            .lines()
-            .position(|line| line.contains(needle))
-            .map_or(1, |index| index + 1);
+        return text.lines().position(|line| line.contains(needle)).map_or(1, |index| index + 1);
     };
     let entry_key = anchor.split(':').next().unwrap_or(anchor);
     for (offset, line) in text.lines().skip(start).enumerate() {

@@ -24,11 +24,11 @@ use std::path::{Path, PathBuf};
 
 pub use cases::{Case, CaseFile, Firing, Held, Phase, State, Values};
 pub use document::{
-    AlertSource, GroupSource, Links, RecordSource, RuleFile, RuleSource, SliSource, SloFile, SloSource,
-    SloWindows, SpeedsFile, Version1,
+    AlertSource, GroupSource, Links, RecordSource, RuleFile, RuleSource, SliSource, SloFile, SloSource, SloWindows,
+    SpeedsFile, Version1,
 };
-pub use names::SpanRef;
 pub use error::Error;
+pub use names::SpanRef;
 pub use rules::FROM_SERIES;
 pub use span::Span;
 pub use speed::{BySpeed, Speed};
@@ -191,10 +191,7 @@ fn orphans(root: &Path, files: &BTreeMap<PathBuf, String>) -> Result<Vec<PathBuf
     Ok(found)
 }
 
-fn load_folder<T: serde::de::DeserializeOwned>(
-    root: &Path,
-    folder: &str,
-) -> Result<Vec<(Source, T)>, Error> {
+fn load_folder<T: serde::de::DeserializeOwned>(root: &Path, folder: &str) -> Result<Vec<(Source, T)>, Error> {
     let mut documents = Vec::new();
     for name in list(root, folder)? {
         let path = format!("{folder}/{name}");
@@ -229,8 +226,5 @@ fn list(root: &Path, folder: &str) -> Result<Vec<String>, Error> {
 fn read(root: &Path, path: &str) -> Result<Source, Error> {
     let full = root.join(path);
     let text = fs::read_to_string(&full).map_err(|e| Error::io(&full, &e))?;
-    Ok(Source {
-        path: path.to_owned(),
-        text,
-    })
+    Ok(Source { path: path.to_owned(), text })
 }

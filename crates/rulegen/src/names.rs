@@ -62,11 +62,7 @@ impl Names {
     pub fn span(&self, reference: &SpanRef) -> Result<Span, String> {
         match reference {
             SpanRef::Literal(span) => Ok(*span),
-            SpanRef::Name(name) => self
-                .values
-                .get(name)
-                .ok_or_else(|| unknown(name))
-                .and_then(|value| value.parse()),
+            SpanRef::Name(name) => self.values.get(name).ok_or_else(|| unknown(name)).and_then(|value| value.parse()),
         }
     }
 
@@ -80,9 +76,7 @@ impl Names {
         while let Some(at) = rest.find('$') {
             out.push_str(&rest[..at]);
             let after = &rest[at + 1..];
-            let end = after
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .unwrap_or(after.len());
+            let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
             let name = &after[..end];
             let foreign = name.is_empty()
                 || name.starts_with(|c: char| c.is_ascii_digit()) // $1 of label_replace
@@ -91,10 +85,7 @@ impl Names {
                 out.push('$');
                 out.push_str(name);
             } else {
-                let value = self
-                    .values
-                    .get(name)
-                    .ok_or_else(|| (format!("${name}"), unknown(name)))?;
+                let value = self.values.get(name).ok_or_else(|| (format!("${name}"), unknown(name)))?;
                 out.push_str(value);
             }
             rest = &after[end..];
@@ -132,10 +123,7 @@ mod tests {
         let expr = r#"label_replace(up, "a", "$1", "b", "(.*)$")"#;
         assert_eq!(names.expand(expr, Context::Expression).unwrap(), expr);
         let text = "{{ $labels.service }}: {{ $value }} in $ratio";
-        assert_eq!(
-            names.expand(text, Context::Template).unwrap(),
-            "{{ $labels.service }}: {{ $value }} in 30s"
-        );
+        assert_eq!(names.expand(text, Context::Template).unwrap(), "{{ $labels.service }}: {{ $value }} in 30s");
         assert!(names.expand("$labels", Context::Expression).is_err());
     }
 }

@@ -3,8 +3,23 @@
 use std::collections::BTreeSet;
 
 const KEYWORDS: [&str; 17] = [
-    "and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right",
-    "offset", "bool", "atan2", "inf", "nan", "start", "end", "limitk",
+    "and",
+    "or",
+    "unless",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "offset",
+    "bool",
+    "atan2",
+    "inf",
+    "nan",
+    "start",
+    "end",
+    "limitk",
 ];
 
 /// Names of the metrics that an expression selects by name, histogram suffixes included.
@@ -40,10 +55,8 @@ pub fn metric_names(expr: &str) -> BTreeSet<String> {
                 let end = word_end(&chars, at);
                 let word: String = chars[at..end].iter().collect();
                 let next = next_visible(&chars, end);
-                let grouping = matches!(
-                    word.as_str(),
-                    "by" | "without" | "on" | "ignoring" | "group_left" | "group_right"
-                );
+                let grouping =
+                    matches!(word.as_str(), "by" | "without" | "on" | "ignoring" | "group_left" | "group_right");
                 if grouping && next.is_some_and(|i| chars[i] == '(') {
                     // The label list of a grouping is no selector.
                     at = next.map_or(end, |open| closing(&chars, open, '(', ')'));
@@ -71,10 +84,7 @@ pub fn metric_names(expr: &str) -> BTreeSet<String> {
 /// The metric a histogram or summary series belongs to.
 #[must_use]
 pub fn family(name: &str) -> &str {
-    ["_bucket", "_sum", "_count"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .unwrap_or(name)
+    ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 const fn is_start(c: char) -> bool {
@@ -143,7 +153,9 @@ mod tests {
     #[test]
     fn selectors_are_found_and_everything_else_is_not() {
         assert_eq!(
-            names(r#"sum by (service, le) (rate(http_requests_total{status=~"5..", x="up by (a)"}[$ratio])) > bool 0.5"#),
+            names(
+                r#"sum by (service, le) (rate(http_requests_total{status=~"5..", x="up by (a)"}[$ratio])) > bool 0.5"#
+            ),
             ["http_requests_total"]
         );
         assert_eq!(names("a / on (x) group_left (y) b:c:d"), ["a", "b:c:d"]);

@@ -122,11 +122,7 @@ impl Compiled {
             }
             groups.push(self.group(project, speed, source, group)?);
         }
-        self.files.push(FileOut {
-            path,
-            sources: vec![source.path.clone()],
-            groups,
-        });
+        self.files.push(FileOut { path, sources: vec![source.path.clone()], groups });
         Ok(())
     }
 
@@ -146,11 +142,7 @@ impl Compiled {
                 RuleSource::Alert(alert) => self.alert(project, speed, source, alert)?,
             });
         }
-        Ok(GroupOut {
-            name: group.name.clone(),
-            interval: interval.to_string(),
-            rules,
-        })
+        Ok(GroupOut { name: group.name.clone(), interval: interval.to_string(), rules })
     }
 
     fn record(&self, source: &Source, rule: &RecordSource) -> Result<RuleOut, Error> {
@@ -172,10 +164,7 @@ impl Compiled {
     ) -> Result<RuleOut, Error> {
         let anchor = format!("alert: {}", rule.alert);
         let span = |field: &Option<BySpeed<SpanRef>>, key: &str| {
-            field
-                .as_ref()
-                .map(|reference| self.span(source, &anchor, key, reference, speed))
-                .transpose()
+            field.as_ref().map(|reference| self.span(source, &anchor, key, reference, speed)).transpose()
         };
         let pending = span(&rule.pending, "for:")?;
         let keep_firing_for = span(&rule.keep_firing_for, "keep_firing_for:")?;
@@ -194,9 +183,7 @@ impl Compiled {
             ("runbook_url", &format!("{}/{}.md", links.runbooks, rule.alert)),
             ("dashboard_url", &dashboard_url),
         ] {
-            check_template(text).map_err(|(needle, message)| {
-                Error::within(source, &anchor, &needle, message)
-            })?;
+            check_template(text).map_err(|(needle, message)| Error::within(source, &anchor, &needle, message))?;
             let text = self.expand(source, &anchor, text.trim(), Context::Template)?;
             annotations.insert(key.to_owned(), text);
         }
@@ -208,22 +195,15 @@ impl Compiled {
         }
         let team_by_owner = rule.team == FROM_OWNER;
         if team_by_owner {
-            let team = if rule.service == FROM_SERIES {
-                self.owner_template()
-            } else {
-                self.owner(&rule.service).to_owned()
-            };
+            let team =
+                if rule.service == FROM_SERIES { self.owner_template() } else { self.owner(&rule.service).to_owned() };
             labels.insert("team".to_owned(), team);
         } else if rule.team != FROM_SERIES {
             labels.insert("team".to_owned(), rule.team.clone());
         }
 
-        let compiled = CompiledAlert {
-            pending,
-            labels: labels.clone(),
-            annotations: annotations.clone(),
-            team_by_owner,
-        };
+        let compiled =
+            CompiledAlert { pending, labels: labels.clone(), annotations: annotations.clone(), team_by_owner };
         if self.alerts.insert(rule.alert.clone(), compiled).is_some() {
             let message = format!("there are two alerts called `{}`", rule.alert);
             return Err(Error::within(source, &anchor, "", message));
@@ -268,18 +248,10 @@ impl Compiled {
         reference: &BySpeed<SpanRef>,
         speed: Speed,
     ) -> Result<Span, Error> {
-        self.names
-            .span(reference.at(speed))
-            .map_err(|message| Error::within(source, anchor, key, message))
+        self.names.span(reference.at(speed)).map_err(|message| Error::within(source, anchor, key, message))
     }
 
-    fn expand(
-        &self,
-        source: &Source,
-        anchor: &str,
-        text: &str,
-        context: Context,
-    ) -> Result<String, Error> {
+    fn expand(&self, source: &Source, anchor: &str, text: &str, context: Context) -> Result<String, Error> {
         self.names
             .expand(text.trim(), context)
             .map_err(|(needle, message)| Error::within(source, anchor, &needle, message))

@@ -33,11 +33,7 @@ fn windows(project: &Project, speed: Speed) -> [(&'static str, Span, bool); 8] {
 }
 
 /// One group an objective.
-pub(crate) fn groups(
-    project: &Project,
-    names: &Names,
-    speed: Speed,
-) -> Result<Vec<GroupOut>, Error> {
+pub(crate) fn groups(project: &Project, names: &Names, speed: Speed) -> Result<Vec<GroupOut>, Error> {
     let mut groups = Vec::new();
     for (source, file) in &project.slos {
         let mut seen = BTreeSet::new();
@@ -96,9 +92,9 @@ fn group(
         let mut names = names.clone();
         names.set("window", window);
         let expand = |text: &str, key: &str| {
-            names.expand(text.trim(), Context::Expression).map_err(|(_, message)| {
-                Error::within(source, &format!("name: {}", slo.name), key, message)
-            })
+            names
+                .expand(text.trim(), Context::Expression)
+                .map_err(|(_, message)| Error::within(source, &format!("name: {}", slo.name), key, message))
         };
         let total = expand(&slo.sli.total, "total")?;
         let errors = expand(&slo.sli.errors, "errors")?;
@@ -132,11 +128,7 @@ fn group(
     let objective = slo.objective / 100.0;
     let days = windows[7].1.as_secs_f64() / 86_400.0;
     rules.push(rule("slo:objective:ratio", format!("vector({})", short(objective)), identity.clone()));
-    rules.push(rule(
-        "slo:error_budget:ratio",
-        format!("vector({})", short(1.0 - objective)),
-        identity.clone(),
-    ));
+    rules.push(rule("slo:error_budget:ratio", format!("vector({})", short(1.0 - objective)), identity.clone()));
     rules.push(rule("slo:time_period:days", format!("vector({})", short(days)), identity.clone()));
     for (record, nominal) in [("slo:current_burn_rate:ratio", "5m"), ("slo:period_burn_rate:ratio", "30d")] {
         let ratio = select(&format!("slo:sli_error:ratio_rate{nominal}"));
@@ -156,11 +148,7 @@ fn group(
     info.insert("objective".to_owned(), slo.objective.to_string());
     rules.push(rule("sloth_slo_info", "vector(1)".to_owned(), info));
 
-    Ok(GroupOut {
-        name: format!("slo-{id}"),
-        interval: interval.to_string(),
-        rules,
-    })
+    Ok(GroupOut { name: format!("slo-{id}"), interval: interval.to_string(), rules })
 }
 
 /// A number without the noise of binary fractions: 1 − 0.995 is 0.005.

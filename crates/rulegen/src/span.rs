@@ -23,9 +23,7 @@ impl Span {
     /// A span of whole seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
-        Self {
-            millis: seconds * 1000,
-        }
+        Self { millis: seconds * 1000 }
     }
 
     /// Length in milliseconds.
@@ -57,22 +55,14 @@ impl FromStr for Span {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
             let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
             rest = &rest[digits..];
-            let letters = rest
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            let (_, size) = UNITS
-                .iter()
-                .find(|(unit, _)| *unit == &rest[..letters])
-                .ok_or_else(wrong)?;
+            let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            let (_, size) = UNITS.iter().find(|(unit, _)| *unit == &rest[..letters]).ok_or_else(wrong)?;
             // Prometheus wants each unit once, the largest first.
             if *size >= smallest_so_far {
                 return Err(wrong());
             }
             smallest_so_far = *size;
-            millis = number
-                .checked_mul(*size)
-                .and_then(|part| millis.checked_add(part))
-                .ok_or_else(wrong)?;
+            millis = number.checked_mul(*size).and_then(|part| millis.checked_add(part)).ok_or_else(wrong)?;
             rest = &rest[letters..];
         }
         Ok(Self { millis })
@@ -87,7 +77,7 @@ impl fmt::Display for Span {
         let mut rest = self.millis;
         for (unit, size) in UNITS {
             // Weeks and years only where they are exact: 30d must not turn into 4w2d.
-            if matches!(unit, "y" | "w") && rest % size != 0 {
+            if matches!(unit, "y" | "w") && !rest.is_multiple_of(size) {
                 continue;
             }
             if rest >= size {

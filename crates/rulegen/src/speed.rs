@@ -89,10 +89,7 @@ where
 {
     fn both<E: de::Error>(text: &str) -> Result<BySpeed<T>, E> {
         let value: T = text.parse().map_err(de::Error::custom)?;
-        Ok(BySpeed {
-            demo: value.clone(),
-            production: value,
-        })
+        Ok(BySpeed { demo: value.clone(), production: value })
     }
 }
 

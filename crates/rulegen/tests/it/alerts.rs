@@ -131,8 +131,8 @@ fn expressions_avoid_the_known_traps() {
         );
         // Division by something that can be zero makes NaN or +Inf.
         for denominator in expr.split(" / ").skip(1) {
-            let guarded = denominator.trim_start().starts_with('(')
-                || denominator.trim_start().starts_with("on (sloth_id)");
+            let guarded =
+                denominator.trim_start().starts_with('(') || denominator.trim_start().starts_with("on (sloth_id)");
             assert!(guarded, "{name}: the denominator is not guarded by `> 0`: {denominator}");
         }
         assert!(!expr.contains(") or rate("), "{name}: `rate(a) or rate(b)` hides b wherever a exists");
@@ -143,9 +143,7 @@ fn expressions_avoid_the_known_traps() {
 fn every_alert_has_a_rule_in_the_healing_policy() {
     let policy = read("healing/policy.yaml");
     for (_, alert) in project().alerts() {
-        let named = policy
-            .split(|c: char| !c.is_ascii_alphanumeric())
-            .any(|word| word == alert.alert);
+        let named = policy.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == alert.alert);
         assert!(named, "healing/policy.yaml does not say what to do about {}", alert.alert);
     }
 }

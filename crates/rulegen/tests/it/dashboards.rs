@@ -97,7 +97,11 @@ fn every_panel_says_what_it_shows() {
 fn titles_are_unique_within_a_dashboard() {
     let mut seen = BTreeMap::new();
     each_panel(|dashboard, panel| {
-        let key = (text(dashboard, "uid").to_owned(), text(panel, "title").to_owned(), panel["fieldConfig"]["defaults"]["unit"].to_string());
+        let key = (
+            text(dashboard, "uid").to_owned(),
+            text(panel, "title").to_owned(),
+            panel["fieldConfig"]["defaults"]["unit"].to_string(),
+        );
         let count = seen.entry(key).or_insert(0);
         *count += 1;
         ensure(*count <= 2, "the title is used too often")

@@ -43,8 +43,7 @@ impl Loki {
             "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": self.service(service)}}]},
             "scopeLogs": [{"logRecords": records}],
         }]});
-        let response =
-            self.client.post(format!("{}/otlp/v1/logs", self.base)).json(&body).send().await.unwrap();
+        let response = self.client.post(format!("{}/otlp/v1/logs", self.base)).json(&body).send().await.unwrap();
         assert!(response.status().is_success(), "{}", response.text().await.unwrap());
     }
 
@@ -84,7 +83,8 @@ impl Loki {
 
 /// The expression of an alert in the demo rules.
 fn generated_expr(alert: &str) -> String {
-    let document: Value = serde_yaml_ng::from_str(&read(format!("loki/rules/{}/logs.yaml", Speed::Demo.name()))).unwrap();
+    let document: Value =
+        serde_yaml_ng::from_str(&read(format!("loki/rules/{}/logs.yaml", Speed::Demo.name()))).unwrap();
     document["groups"]
         .as_array()
         .unwrap()

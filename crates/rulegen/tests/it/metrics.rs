@@ -19,18 +19,13 @@ pub fn declared() -> Vec<(String, String)> {
 }
 
 fn is_declared(declared: &[(String, String)], name: &str) -> bool {
-    declared.iter().any(|(known, kind)| {
-        known == name || (kind == "histogram" && known == promql::family(name))
-    })
+    declared.iter().any(|(known, kind)| known == name || (kind == "histogram" && known == promql::family(name)))
 }
 
 /// Names that an expression uses and the page does not declare.
 pub fn undeclared(expr: &str) -> Vec<String> {
     let declared = declared();
-    promql::metric_names(expr)
-        .into_iter()
-        .filter(|name| !is_declared(&declared, name))
-        .collect()
+    promql::metric_names(expr).into_iter().filter(|name| !is_declared(&declared, name)).collect()
 }
 
 #[test]

@@ -66,10 +66,26 @@ fn wrong_sources_are_refused_with_their_line() {
     check("      - record: r\n        expr: x[$nowhere]\n", "", "a.yaml:17: `$nowhere` is not declared");
     check("      - {record: r, expr: x, for: 5m}\n", "", "`for` belongs to alerts");
     check("      - {record: r, expr: x, alert: B}\n", "", "either `record` or `alert`");
-    check("      - {alert: B, expr: x, severity: urgent, team: t, service: s, summary: a, description: b, dashboard: c}\n", "", "severity `urgent` of `B`");
-    check("      - {alert: B, expr: x, team: t, service: s, summary: a, description: b, dashboard: c}\n", "", "alert `B` has no `severity`");
-    check("      - {alert: A, expr: x, severity: info, team: t, service: s, summary: a, description: b, dashboard: c}\n", "", "two alerts called `A`");
-    check("      - {alert: B, expr: x, severity: info, team: t, service: s, summary: '{{ query \"up\" }}', description: b, dashboard: c}\n", "", "only $labels.NAME");
+    check(
+        "      - {alert: B, expr: x, severity: urgent, team: t, service: s, summary: a, description: b, dashboard: c}\n",
+        "",
+        "severity `urgent` of `B`",
+    );
+    check(
+        "      - {alert: B, expr: x, team: t, service: s, summary: a, description: b, dashboard: c}\n",
+        "",
+        "alert `B` has no `severity`",
+    );
+    check(
+        "      - {alert: A, expr: x, severity: info, team: t, service: s, summary: a, description: b, dashboard: c}\n",
+        "",
+        "two alerts called `A`",
+    );
+    check(
+        "      - {alert: B, expr: x, severity: info, team: t, service: s, summary: '{{ query \"up\" }}', description: b, dashboard: c}\n",
+        "",
+        "only $labels.NAME",
+    );
     check("", "  slow: {demo: 10, production: 1m}\n", "speeds.yaml:");
     check("", "  slow: {demo: 10, production: 1m}\n", "`10` is not a duration");
     check("", "  slow: {demo: 10s}\n", "missing field `production`");
@@ -83,9 +99,8 @@ fn small_project(more_rules: &str, more_durations: &str) -> tempfile::TempDir {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    let windows = ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"]
-        .map(|window| format!("  {window}: {window}\n"))
-        .concat();
+    let windows =
+        ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"].map(|window| format!("  {window}: {window}\n")).concat();
     put(
         SPEEDS,
         &format!(
