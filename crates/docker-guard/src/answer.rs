@@ -27,7 +27,8 @@ pub fn inspect(mut container: Value) -> Option<Value> {
 /// asked for these only; this holds even if it did not understand.
 pub fn of_project(list: Value, project: &str) -> Option<Value> {
     let Value::Array(list) = list else { return None };
-    let own = |entry: &Value| entry.get("Labels").and_then(|l| l.get(PROJECT_LABEL)).and_then(Value::as_str) == Some(project);
+    let own =
+        |entry: &Value| entry.get("Labels").and_then(|l| l.get(PROJECT_LABEL)).and_then(Value::as_str) == Some(project);
     Some(Value::Array(list.into_iter().filter(own).collect()))
 }
 
@@ -116,7 +117,8 @@ mod tests {
     #[test]
     fn version_tells_no_more_than_needed() {
         let range = VersionRange { min: ApiVersion(41), max: ApiVersion(50) };
-        let told = version(&json!({"Version": "28.2", "ApiVersion": "1.99", "KernelVersion": "6.1", "Os": "linux"}), range);
+        let told =
+            version(&json!({"Version": "28.2", "ApiVersion": "1.99", "KernelVersion": "6.1", "Os": "linux"}), range);
         assert_eq!(
             told,
             Some(json!({"Version": "28.2", "Os": "linux", "ApiVersion": "1.50", "MinAPIVersion": "1.41"}))

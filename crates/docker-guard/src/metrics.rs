@@ -1,8 +1,6 @@
 //! The guard's own metrics.
 
-use telemetry::metrics::{
-    Error, Gauge, HistogramVec, HttpMetrics, IntCounterVec, IntGauge, LATENCY_BUCKETS, Registry,
-};
+use telemetry::metrics::{Error, Gauge, HistogramVec, HttpMetrics, IntCounterVec, IntGauge, LATENCY_BUCKETS, Registry};
 
 use crate::policy::{Access, CATALOG, Reason, Verb};
 

@@ -32,9 +32,7 @@ use crate::{
     config::Config,
     daemon::{Daemon, Known},
     metrics::Metrics,
-    policy::{
-        self, Allowed, Answer, Container, Decision, Denied, HeaderFacts, Plan, Policy, Reason, Token, Verb,
-    },
+    policy::{self, Allowed, Answer, Container, Decision, Denied, HeaderFacts, Plan, Policy, Reason, Token, Verb},
     stream::{self, Body, Held, Limits, StallGuard},
     upstream::{Upstream, UpstreamBody, UpstreamError},
 };
@@ -246,12 +244,7 @@ struct Facts {
 
 impl Facts {
     fn request(&self) -> policy::Request<'_> {
-        policy::Request {
-            method: self.method.as_str(),
-            target: &self.target,
-            headers: self.headers,
-            token: self.token,
-        }
+        policy::Request { method: self.method.as_str(), target: &self.target, headers: self.headers, token: self.token }
     }
 }
 
@@ -355,9 +348,7 @@ async fn carry_out(
     };
     // A stream holds a place of its own; the short lane is free again once the head is there.
     let place = match plan.answer {
-        Answer::Events | Answer::Stream => {
-            Some(guard.streams.clone().try_acquire_owned().map_err(|_| Failure::Busy)?)
-        }
+        Answer::Events | Answer::Stream => Some(guard.streams.clone().try_acquire_owned().map_err(|_| Failure::Busy)?),
         _ => None,
     };
     let response = guard.daemon.upstream.send(plan.method, &plan.target, limit).await?;

@@ -68,10 +68,7 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
     fn is_end_stream(&self) -> bool {
@@ -153,11 +150,7 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub async fn whole(
-        response: Response<UpstreamBody>,
-        max: usize,
-        limit: Duration,
-    ) -> Result<Bytes, UpstreamError> {
+    pub async fn whole(response: Response<UpstreamBody>, max: usize, limit: Duration) -> Result<Bytes, UpstreamError> {
         let mut body = response.into_body();
         let read = async {
             let mut all = BytesMut::new();

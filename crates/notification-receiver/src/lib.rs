@@ -55,10 +55,8 @@ impl App {
         };
         let http = bind("LISTEN_ADDR", config.listen_addr).await?;
         let mail = bind("SMTP_ADDR", config.smtp_addr).await?;
-        let inbox = Arc::new(Inbox {
-            store: Store::new(config.keep, config.keep_bytes),
-            metrics: Metrics::new(&rt.registry)?,
-        });
+        let inbox =
+            Arc::new(Inbox { store: Store::new(config.keep, config.keep_bytes), metrics: Metrics::new(&rt.registry)? });
         let router = telemetry::http::instrument_with_limit(
             http::router(inbox.clone()),
             HttpMetrics::new(&rt.registry)?,

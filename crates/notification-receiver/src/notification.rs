@@ -57,6 +57,9 @@ pub struct Draft {
     pub fields: Vec<Field>,
     /// The message as it came, cut at [`MAX_RAW`].
     pub raw: String,
+    /// Of a heartbeat only the last is kept: a beat a minute would push all else out.
+    #[serde(skip)]
+    pub heartbeat: bool,
 }
 
 /// So much of a message is kept as it came.
@@ -77,6 +80,7 @@ impl Draft {
             to: Vec::new(),
             fields: Vec::new(),
             raw: String::new(),
+            heartbeat: false,
         }
     }
 
@@ -378,10 +382,7 @@ mod tests {
         let draft = email("alerts@stack.local", &["ops@stack.local".to_owned()], mail);
         assert_eq!((draft.title.as_str(), draft.text.as_str()), ("[FIRING] Température", "hot"));
         let fields: Vec<_> = draft.fields.iter().map(|f| format!("{}={}", f.name, f.value)).collect();
-        assert_eq!(
-            fields,
-            ["From=Alerts <alerts@stack.local>", "To=ops@stack.local", "Date=2026-01-02T03:04:05Z"]
-        );
+        assert_eq!(fields, ["From=Alerts <alerts@stack.local>", "To=ops@stack.local", "Date=2026-01-02T03:04:05Z"]);
     }
 
     #[test]

@@ -52,11 +52,16 @@ impl Store {
         let mut inner = self.inner();
         inner.next_id += 1;
         let id = inner.next_id;
+        if draft.heartbeat
+            && let Some(last) = inner.notifications.iter().position(|n| n.draft.heartbeat)
+            && let Some(last) = inner.notifications.remove(last)
+        {
+            inner.bytes -= last.draft.bytes();
+        }
         inner.bytes += draft.bytes();
         inner.notifications.push_back(Notification { id, received_at: now, draft });
         // The newest stays, whatever its size: it was accepted.
-        while inner.notifications.len() > self.keep
-            || (inner.bytes > self.keep_bytes && inner.notifications.len() > 1)
+        while inner.notifications.len() > self.keep || (inner.bytes > self.keep_bytes && inner.notifications.len() > 1)
         {
             let Some(oldest) = inner.notifications.pop_front() else { break };
             inner.bytes -= oldest.draft.bytes();
@@ -107,6 +112,20 @@ mod tests {
         assert!(store.get(1).is_none() && store.get(4).is_some());
         assert_eq!(store.clear(), 3);
         assert_eq!(store.put(draft(Channel::Slack, ""), OffsetDateTime::UNIX_EPOCH), (6, 1));
+    }
+
+    #[test]
+    fn of_heartbeats_the_last_is_kept() {
+        let store = Store::new(3, 1_000_000);
+        store.put(draft(Channel::Slack, "alert"), OffsetDateTime::UNIX_EPOCH);
+        for _ in 0..10 {
+            let beat = Draft { heartbeat: true, ..draft(Channel::Webhook, "watchdog") };
+            store.put(beat, OffsetDateTime::UNIX_EPOCH);
+        }
+        let ids: Vec<_> = store.list(None, 10).0.iter().map(|n| n.id).collect();
+        assert_eq!(ids, [11, 1]);
+        store.clear();
+        assert_eq!(store.inner().bytes, 0);
     }
 
     #[test]

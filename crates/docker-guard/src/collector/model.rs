@@ -3,8 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerMemoryStats, ContainerStateStatusEnum, ContainerStatsResponse,
-    ContainerTopResponse, HealthStatusEnum,
+    ContainerInspectResponse, ContainerMemoryStats, ContainerStateStatusEnum, ContainerStatsResponse, HealthStatusEnum,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -128,15 +127,6 @@ pub fn working_set(memory: &ContainerMemoryStats) -> Option<u64> {
     Some(usage.saturating_sub(inactive))
 }
 
-/// Resident memory of a container's processes, from `ps -o pid,rss`: what is
-/// left on a host whose kernel keeps no memory cgroup. Shared pages count once
-/// for each process.
-pub fn resident(top: &ContainerTopResponse) -> Option<u64> {
-    let column = top.titles.as_ref()?.iter().position(|t| t == "RSS")?;
-    let kib = |row: &Vec<String>| row.get(column)?.parse::<u64>().ok();
-    Some(top.processes.as_ref()?.iter().filter_map(kib).sum::<u64>() * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -206,12 +196,5 @@ mod tests {
             Usage { cpu_seconds: Some(2.5), working_set: None, received: Some(15), transmitted: Some(3) }
         );
         assert_eq!(super::usage(&ContainerStatsResponse::default()), Usage::default());
-    }
-
-    #[test]
-    fn resident_memory_is_summed_over_processes() {
-        let top = json!({"Titles": ["PID", "RSS"], "Processes": [["1", "100"], ["7", "28"]]});
-        assert_eq!(resident(&serde_json::from_value(top).unwrap()), Some(131_072));
-        assert_eq!(resident(&ContainerTopResponse::default()), None);
     }
 }

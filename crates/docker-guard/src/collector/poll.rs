@@ -8,9 +8,9 @@ use std::{
 };
 
 use bollard::{
-    ClientVersion, Docker,
+    Docker,
     models::ContainerSummary,
-    query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions, StatsOptions, TopOptions},
+    query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions, StatsOptions},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{
@@ -56,8 +56,6 @@ const FULL_EVERY: u64 = 12;
 const STALE_AFTER: Duration = Duration::from_secs(30);
 /// Events come in flocks; one poll after the first is enough.
 const SETTLE: Duration = Duration::from_millis(200);
-/// `ps` runs on the host; where it must stand in for cgroups it runs every so many rounds.
-const PS_EVERY: u64 = 3;
 
 /// What a list says about a container, as far as a change of it calls for an inspect.
 type Fingerprint = String;
@@ -82,13 +80,7 @@ impl Collector {
     /// Nothing is read before [`Collector::run`].
     pub fn new(guard: Arc<Guard>) -> Self {
         let snapshot = guard.snapshot.clone();
-        Self {
-            guard,
-            snapshot,
-            dirty: Mutex::default(),
-            wake: Notify::new(),
-            seen: Mutex::default(),
-        }
+        Self { guard, snapshot, dirty: Mutex::default(), wake: Notify::new(), seen: Mutex::default() }
     }
 
     /// Reads until shutdown; whatever fails is counted and tried again.
@@ -149,10 +141,8 @@ impl Collector {
             self.dirty.lock().unwrap_or_else(PoisonError::into_inner).extend(dirty.iter().cloned());
             e.to_string()
         })?;
-        let listed: HashMap<ContainerId, Fingerprint> = list
-            .iter()
-            .filter_map(|c| Some((ContainerId::parse(c.id.as_deref()?)?, fingerprint(c))))
-            .collect();
+        let listed: HashMap<ContainerId, Fingerprint> =
+            list.iter().filter_map(|c| Some((ContainerId::parse(c.id.as_deref()?)?, fingerprint(c)))).collect();
         self.snapshot.retain(|id| listed.contains_key(id));
         let changed: Vec<_> = {
             let seen = self.seen();
@@ -164,9 +154,7 @@ impl Collector {
                 .collect()
         };
         self.seen().retain(|id, _| listed.contains_key(id));
-        stream::iter(changed)
-            .for_each_concurrent(CONCURRENCY, |(id, now)| self.read_state(&session, id, now))
-            .await;
+        stream::iter(changed).for_each_concurrent(CONCURRENCY, |(id, now)| self.read_state(&session, id, now)).await;
         Ok(())
     }
 
@@ -190,18 +178,18 @@ impl Collector {
     async fn poll_usage(&self, interval: Duration) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for round in 0_u64.. {
+        loop {
             ticks.tick().await;
             // Whether the daemon can be reached is the other loop's to tell.
             let Ok(session) = self.session(false).await else { continue };
             stream::iter(self.snapshot.running())
-                .for_each_concurrent(CONCURRENCY, |id| self.read_usage(&session, id, round))
+                .for_each_concurrent(CONCURRENCY, |id| self.read_usage(&session, id))
                 .await;
         }
     }
 
-    async fn read_usage(&self, session: &Session, id: ContainerId, round: u64) {
-        match session.usage(&id, round % PS_EVERY == 0).await {
+    async fn read_usage(&self, session: &Session, id: ContainerId) {
+        match session.usage(&id).await {
             Ok(usage) => self.snapshot.put_usage(&id, usage),
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
             Err(error) => {
@@ -259,16 +247,11 @@ impl Collector {
         if ask || known.versions.is_none() || known.policy.project.is_none() {
             known = self.guard.daemon.learn().await.map_err(|e| e.to_string())?;
         }
-        let (Some(versions), Some(project)) = (known.versions, known.policy.project.clone()) else {
-            return Err("the project is not known".to_owned());
-        };
-        let newest = versions.max.0.into();
-        let version = ClientVersion {
-            major_version: 1,
-            minor_version: bollard::API_DEFAULT_VERSION.minor_version.min(newest),
-        };
+        let project = known.policy.project.clone().ok_or("the project is not known")?;
         let socket = self.guard.daemon.upstream.socket().to_string_lossy();
-        let docker = Docker::connect_with_unix(&socket, CALL_SECONDS, &version).map_err(|e| e.to_string())?;
+        // bollard writes no version into its paths, whatever it is told: the daemon answers in its newest.
+        let docker = Docker::connect_with_unix(&socket, CALL_SECONDS, bollard::API_DEFAULT_VERSION)
+            .map_err(|e| e.to_string())?;
         Ok(Session { docker, project })
     }
 
@@ -282,15 +265,10 @@ impl Session {
         format!("{PROJECT_LABEL}={}", self.project)
     }
 
-    async fn usage(&self, id: &ContainerId, with_ps: bool) -> Result<Usage, bollard::errors::Error> {
+    async fn usage(&self, id: &ContainerId) -> Result<Usage, bollard::errors::Error> {
         let options = StatsOptions { stream: false, one_shot: true };
         let mut stats = Box::pin(self.docker.stats(id.as_str(), Some(options)));
-        let mut usage = stats.try_next().await?.map(|s| model::usage(&s)).unwrap_or_default();
-        if usage.working_set.is_none() && with_ps {
-            let options = TopOptions { ps_args: "-eo pid,rss".to_owned() };
-            usage.working_set = model::resident(&self.docker.top_processes(id.as_str(), Some(options)).await?);
-        }
-        Ok(usage)
+        Ok(stats.try_next().await?.map(|s| model::usage(&s)).unwrap_or_default())
     }
 }
 

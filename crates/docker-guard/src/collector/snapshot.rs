@@ -51,16 +51,10 @@ impl Snapshot {
         }
     }
 
-    /// Takes in a usage that was just read. A value that could not be read keeps its last one.
+    /// Takes in a usage that was just read.
     pub fn put_usage(&self, id: &ContainerId, usage: Usage) {
         if let Some(observed) = self.write().get_mut(id).filter(|o| o.state.up) {
-            let last = observed.usage.unwrap_or_default();
-            observed.usage = Some(Usage {
-                cpu_seconds: usage.cpu_seconds.or(last.cpu_seconds),
-                working_set: usage.working_set.or(last.working_set),
-                received: usage.received.or(last.received),
-                transmitted: usage.transmitted.or(last.transmitted),
-            });
+            observed.usage = Some(usage);
         }
     }
 

@@ -62,8 +62,14 @@ pub enum ContainerCall {
         until: Option<String>,
         tail: Option<String>,
     },
-    Stats { stream: Option<bool>, one_shot: Option<bool> },
-    Heal { verb: HealVerb, t: Option<u32> },
+    Stats {
+        stream: Option<bool>,
+        one_shot: Option<bool>,
+    },
+    Heal {
+        verb: HealVerb,
+        t: Option<u32>,
+    },
 }
 
 /// A well-formed request for an open endpoint by a caller who may use it.
@@ -185,8 +191,11 @@ pub fn route(request: &Request<'_>, policy: &Policy) -> Result<Route, Denied> {
         Some(reference) if is_reference(reference) => reference,
         Some(_) => return Err(deny(Reason::NoSuchContainer)),
     };
-    let call = read_call(verb, reference, target.query, policy)
-        .map_err(|detail| Denied { verb, reason: Reason::BadQuery, detail: Some(detail) })?;
+    let call = read_call(verb, reference, target.query, policy).map_err(|detail| Denied {
+        verb,
+        reason: Reason::BadQuery,
+        detail: Some(detail),
+    })?;
     Ok(Route { verb, method: endpoint.method, version, call })
 }
 
@@ -214,10 +223,9 @@ fn judge(route: &Route, container: Option<&Container>, policy: &Policy) -> Resul
         None => None,
         Some(reference) => {
             let visible = |c: &&Container| c.project.as_deref() == Some(project) && c.is_named_by(reference);
-            let container = container.filter(visible).ok_or_else(|| Denied {
-                detail: Some(reference.to_owned()),
-                ..deny(Reason::NoSuchContainer)
-            })?;
+            let container = container
+                .filter(visible)
+                .ok_or_else(|| Denied { detail: Some(reference.to_owned()), ..deny(Reason::NoSuchContainer) })?;
             Some(container)
         }
     };
@@ -260,9 +268,7 @@ fn read_call(verb: Verb, reference: &str, query: &str, policy: &Policy) -> Resul
     let call = match verb {
         Verb::Ping => Call::Ping,
         Verb::Version => Call::Version,
-        Verb::Networks => {
-            Call::Networks { filters: q.filters(&["driver", "id", "label", "name", "scope", "type"])? }
-        }
+        Verb::Networks => Call::Networks { filters: q.filters(&["driver", "id", "label", "name", "scope", "type"])? },
         Verb::List => {
             // Sizes make the daemon walk the disk.
             q.never("size")?;

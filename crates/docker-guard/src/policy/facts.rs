@@ -82,8 +82,7 @@ impl Container {
     /// takes any unique prefix of an id, so that a mistyped or vanished name
     /// could hit whatever container's id happens to begin with it.
     pub fn is_named_by(&self, reference: &str) -> bool {
-        reference == self.name
-            || (reference.len() >= 12 && is_lower_hex(reference) && self.id.0.starts_with(reference))
+        reference == self.name || (reference.len() >= 12 && is_lower_hex(reference) && self.id.0.starts_with(reference))
     }
 }
 

@@ -119,7 +119,11 @@ mod tests {
         let target = parse("/v1.41/containers/web_1.a-b/json?size=0").unwrap();
         assert_eq!(
             target,
-            Target { version: Some(ApiVersion(41)), segments: vec!["containers", "web_1.a-b", "json"], query: "size=0" }
+            Target {
+                version: Some(ApiVersion(41)),
+                segments: vec!["containers", "web_1.a-b", "json"],
+                query: "size=0"
+            }
         );
         assert_eq!(parse("/_ping").unwrap(), Target { version: None, segments: vec!["_ping"], query: "" });
         // 'volumes' begins with a v as well.
@@ -171,7 +175,9 @@ mod tests {
         };
         let none = HeaderFacts::default();
         assert_eq!(facts(&[("host", "x"), ("content-length", "0"), ("connection", "close")]), none);
-        for pair in [("content-length", "1"), ("content-length", "00"), ("transfer-encoding", "chunked"), ("trailer", "x")] {
+        for pair in
+            [("content-length", "1"), ("content-length", "00"), ("transfer-encoding", "chunked"), ("trailer", "x")]
+        {
             assert_eq!(facts(&[pair]), HeaderFacts { body: true, ..none }, "{pair:?}");
         }
         for pair in [("upgrade", "tcp"), ("connection", "keep-alive, Upgrade"), ("expect", "100-continue")] {

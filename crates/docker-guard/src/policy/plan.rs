@@ -89,7 +89,8 @@ pub(super) fn plan(
         Call::Container { call, .. } => match call {
             ContainerCall::Inspect => (format!("/containers/{id}/json"), Answer::Inspect),
             ContainerCall::Logs { follow, stdout, stderr, timestamps, since, until, tail } => {
-                for (key, value) in [("follow", follow), ("stdout", stdout), ("stderr", stderr), ("timestamps", timestamps)]
+                for (key, value) in
+                    [("follow", follow), ("stdout", stdout), ("stderr", stderr), ("timestamps", timestamps)]
                 {
                     flag(&mut query, key, *value);
                 }

@@ -100,9 +100,9 @@ fn other_methods_on_the_same_paths_are_shut() {
     for row in &rows {
         let path = row.template.replace("{id}", "web").replace("{name}", "web");
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", "Post"] {
-            let open = rows.iter().any(|r| {
-                r.method == method && r.template == row.template && matches!(r.access, "anyone" | "token")
-            });
+            let open = rows
+                .iter()
+                .any(|r| r.method == method && r.template == row.template && matches!(r.access, "anyone" | "token"));
             let told = outcome(&request(method, &path, Token::Right), Some(&managed), &policy);
             assert_eq!(told == "allowed", open, "{method} {path}: {told}");
         }

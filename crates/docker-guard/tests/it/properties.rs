@@ -26,7 +26,8 @@ fn targets() -> impl Strategy<Value = String> {
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
         .map(|l| l.split_whitespace().nth(1).unwrap())
         .collect();
-    let open = vec!["/containers/{id}/restart", "/containers/{id}/stop", "/containers/{id}/start", "/containers/{id}/json"];
+    let open =
+        vec!["/containers/{id}/restart", "/containers/{id}/stop", "/containers/{id}/start", "/containers/{id}/json"];
     let template = prop_oneof![1 => select(templates), 3 => select(open)];
     let reference = prop_oneof![
         8 => Just("web".to_owned()),
@@ -52,7 +53,8 @@ fn targets() -> impl Strategy<Value = String> {
         1 => (any::<prop::sample::Index>(), prop_oneof![Just("/"), Just("."), Just("%"), Just("//"), Just("\\"), Just(";"), Just("?"), Just("#"), Just("\u{e9}")]).prop_map(Some),
     ];
     let bent = (version, template, reference, query, bend).prop_map(|(version, template, reference, query, bend)| {
-        let mut target = format!("{version}{}{query}", template.replace("{id}", &reference).replace("{name}", &reference));
+        let mut target =
+            format!("{version}{}{query}", template.replace("{id}", &reference).replace("{name}", &reference));
         if let Some((at, what)) = bend {
             let at = at.index(target.len() + 1);
             let at = (at..=target.len()).find(|i| target.is_char_boundary(*i)).unwrap();
@@ -71,8 +73,8 @@ fn containers() -> impl Strategy<Value = Option<Container>> {
     let enable = label(vec![Some("true"), Some("true"), Some("false"), Some("True"), None]);
     let protect = label(vec![None, None, None, Some("true"), Some("false"), Some("yes")]);
     let service = label(vec![None, Some("web"), Some("prometheus")]);
-    let container = (id, name, project, enable, protect, service).prop_map(
-        |(id, name, project, enable, protect, service)| {
+    let container =
+        (id, name, project, enable, protect, service).prop_map(|(id, name, project, enable, protect, service)| {
             let labels: HashMap<String, String> = [
                 (PROJECT_LABEL, project),
                 ("selfheal.enable", enable),
@@ -83,8 +85,7 @@ fn containers() -> impl Strategy<Value = Option<Container>> {
             .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
             .collect();
             Container::new(&id, &name, &labels).unwrap()
-        },
-    );
+        });
     proptest::option::weighted(0.9, container)
 }
 

@@ -38,6 +38,7 @@ pub fn router(inbox: Arc<Inbox>) -> Router {
         .route("/assets/app.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/app.js"))))
         .route("/slack", post(slack))
         .route("/webhook", post(webhook))
+        .route("/webhook/dead-man", post(heartbeat))
         .route("/v1/notifications", get(list).delete(clear))
         .route("/v1/notifications/{id}", get(one))
         .with_state(inbox)
@@ -74,7 +75,16 @@ async fn slack(State(inbox): State<Arc<Inbox>>, body: Bytes) -> Response {
 }
 
 async fn webhook(State(inbox): State<Arc<Inbox>>, body: Bytes) -> Result<Json<serde_json::Value>, Problem> {
-    match notification::webhook(&body) {
+    take_webhook(&inbox, &body, false)
+}
+
+/// Where an alert that always fires reports: it proves that the alerting path works.
+async fn heartbeat(State(inbox): State<Arc<Inbox>>, body: Bytes) -> Result<Json<serde_json::Value>, Problem> {
+    take_webhook(&inbox, &body, true)
+}
+
+fn take_webhook(inbox: &Inbox, body: &[u8], heartbeat: bool) -> Result<Json<serde_json::Value>, Problem> {
+    match notification::webhook(body).map(|draft| Draft { heartbeat, ..draft }) {
         Ok(draft) => Ok(Json(json!({ "id": inbox.take(draft, OffsetDateTime::now_utc()) }))),
         Err(what) => {
             inbox.refuse(Channel::Webhook);

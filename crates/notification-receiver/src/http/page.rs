@@ -1,4 +1,5 @@
-//! The page, rendered on the server; a script only keeps it fresh.
+//! The page, rendered on the server; a script only keeps it fresh. Its links are
+//! relative, so that a gateway may show it below a path.
 
 use std::fmt::Write;
 
@@ -21,9 +22,11 @@ pub fn render(notifications: &[Notification], total: usize, channel: Option<Chan
         );
     }
     let mut filters = String::new();
-    for (name, target, own) in [("All", "/", None), ("Slack", "/?channel=slack", Some(Channel::Slack))]
-        .into_iter()
-        .chain([("Mail", "/?channel=email", Some(Channel::Email)), ("Webhook", "/?channel=webhook", Some(Channel::Webhook))])
+    for (name, target, own) in
+        [("All", "./", None), ("Slack", "./?channel=slack", Some(Channel::Slack))].into_iter().chain([
+            ("Mail", "./?channel=email", Some(Channel::Email)),
+            ("Webhook", "./?channel=webhook", Some(Channel::Webhook)),
+        ])
     {
         let current = if own == channel { r#" aria-current="page""# } else { "" };
         let _ = write!(filters, r#"<a href="{target}"{current}>{name}</a>"#);
@@ -38,8 +41,8 @@ pub fn render(notifications: &[Notification], total: usize, channel: Option<Chan
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Notifications ({total})</title>
-<link rel="stylesheet" href="/assets/style.css">
-<script src="/assets/app.js" defer></script>
+<link rel="stylesheet" href="assets/style.css">
+<script src="assets/app.js" defer></script>
 </head>
 <body>
 <header>
@@ -85,11 +88,7 @@ fn card(out: &mut String, n: &Notification) {
         }
         out.push_str("</dl>");
     }
-    let _ = write!(
-        out,
-        "<details><summary>As it came</summary><pre>{}</pre></details></article>",
-        escape(&draft.raw)
-    );
+    let _ = write!(out, "<details><summary>As it came</summary><pre>{}</pre></details></article>", escape(&draft.raw));
 }
 
 /// Foreign text for element content and quoted attributes.
@@ -145,6 +144,6 @@ mod tests {
     fn an_empty_inbox_says_so() {
         let page = render(&[], 0, Some(Channel::Email));
         assert!(page.contains("Nothing has been sent yet"));
-        assert!(page.contains(r#"<a href="/?channel=email" aria-current="page">Mail</a>"#));
+        assert!(page.contains(r#"<a href="./?channel=email" aria-current="page">Mail</a>"#));
     }
 }

@@ -99,7 +99,9 @@ mod tests {
     fn the_end_is_a_dot_between_two_crlf() {
         assert_eq!(read(b"a\r\n.\r\nQUIT\r\n"), Some((6, mail("a\r\n"))));
         assert_eq!(read(b".\r\n"), Some((3, mail(""))));
-        for open in [&b"a\r\n."[..], b"a\n.\n", b"a\r\n.\n", b"a\n.\r\n", b"a\r.\r\n", b"a\r\n..\r\n", b"a.\r\n", b"\r\n.\r"] {
+        for open in
+            [&b"a\r\n."[..], b"a\n.\n", b"a\r\n.\n", b"a\n.\r\n", b"a\r.\r\n", b"a\r\n..\r\n", b"a.\r\n", b"\r\n.\r"]
+        {
             assert_eq!(read(open), None, "{}", open.escape_ascii());
         }
     }

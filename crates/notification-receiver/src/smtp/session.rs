@@ -57,7 +57,9 @@ impl Session {
                 self.greeted = true;
                 self.envelope = None;
                 let size = self.max_size;
-                say(format!("250-notification-receiver\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING"))
+                say(format!(
+                    "250-notification-receiver\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING"
+                ))
             }
             "HELO" if !rest.is_empty() => {
                 self.greeted = true;

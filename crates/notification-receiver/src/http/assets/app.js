@@ -5,7 +5,7 @@ const clear = document.getElementById("clear");
 clear.hidden = false;
 clear.addEventListener("click", async () => {
   if (confirm("Forget all notifications?")) {
-    await fetch("/v1/notifications", { method: "DELETE" });
+    await fetch("v1/notifications", { method: "DELETE" });
     await refresh();
   }
 });
@@ -29,7 +29,7 @@ setInterval(async () => {
   try {
     const query = new URLSearchParams(location.search);
     query.set("limit", "1");
-    const { notifications } = await (await fetch(`/v1/notifications?${query}`)).json();
+    const { notifications } = await (await fetch(`v1/notifications?${query}`)).json();
     const newest = String(notifications[0]?.id ?? 0);
     if (newest !== document.getElementById("list").dataset.newest) await refresh();
   } catch {
