@@ -205,7 +205,7 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// serde's path stops at the object that misses or does not know a field; its message names it.
 fn field_of(path: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let named = ["missing field `", "unknown field `"]
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
         .find_map(|start| text.strip_prefix(start))
         .and_then(|rest| rest.split('`').next());
