@@ -86,9 +86,14 @@ impl PostgresConfig {
     /// Names the variable that is wrong.
     pub fn options(&self) -> Result<PgConnectOptions, ConfigError> {
         let options = match &self.database_url {
-            Some(url) => PgConnectOptions::from_str(url.expose())
+            Some(url) => {
                 // The cause may quote the URL, and with it the password.
-                .map_err(|_| ConfigError::new("DATABASE_URL", "is not a postgres:// URL"))?,
+                let wrong = || ConfigError::new("DATABASE_URL", "is not a postgres:// URL");
+                if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+                    return Err(wrong());
+                }
+                PgConnectOptions::from_str(url.expose()).map_err(|_| wrong())?
+            }
             None => {
                 let options = PgConnectOptions::new_without_pgpass()
                     .host(&self.pg_host)
@@ -221,7 +226,8 @@ impl Service for Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let within = |variable, ok: bool, reason: &str| if ok { Ok(()) } else { Err(ConfigError::new(variable, reason)) };
+        let within =
+            |variable, ok: bool, reason: &str| if ok { Ok(()) } else { Err(ConfigError::new(variable, reason)) };
         let seconds = |d: Duration| d.as_secs_f64();
         within("DB_POOL_SIZE", (2..=200).contains(&self.postgres.db_pool_size), "must be 2 to 200")?;
         within(
@@ -251,11 +257,7 @@ impl Service for Config {
             (0.0..=1.0).contains(&self.gateway.gateway_decline_ratio),
             "must be between 0 and 1",
         )?;
-        within(
-            "FAULT_MAX_TTL",
-            (1.0..=86_400.0).contains(&seconds(self.faults.fault_max_ttl)),
-            "must be 1s to 24h",
-        )?;
+        within("FAULT_MAX_TTL", (1.0..=86_400.0).contains(&seconds(self.faults.fault_max_ttl)), "must be 1s to 24h")?;
         self.postgres.options()?;
         self.cache.redis_client()?;
         self.faults.token()?;
@@ -299,7 +301,7 @@ mod tests {
             (&["--cache-ttl", "1h"], "CACHE_STALE_TTL"),
             (&["--user-hash-key-file", "/nonexistent"], "USER_HASH_KEY_FILE"),
         ] {
-            let error = check(args).unwrap_err();
+            let error = check(args).expect_err(variable);
             assert!(error.starts_with(&format!("{variable}: ")), "{args:?}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -175,8 +175,7 @@ mod tests {
     fn one_in_twenty_is_declined() {
         let gateway = gateway("0ms", 0.05);
         let mut rng = StdRng::seed_from_u64(11);
-        let declined =
-            (0..20_000).filter(|_| matches!(gateway.decide(&mut rng), Verdict::Declined(_))).count();
+        let declined = (0..20_000).filter(|_| matches!(gateway.decide(&mut rng), Verdict::Declined(_))).count();
         assert!((900..1100).contains(&declined), "{declined}");
     }
 }

@@ -121,17 +121,18 @@ impl DbMetrics {
                 &["query"],
                 LATENCY_BUCKETS,
             )?,
-            success: registry.counter_vec("db_query_success_total", "Statements that succeeded, by name.", &["query"])?,
+            success: registry.counter_vec(
+                "db_query_success_total",
+                "Statements that succeeded, by name.",
+                &["query"],
+            )?,
             errors: registry.counter_vec("db_query_errors_total", "Statements that failed, by name.", &["query"])?,
             acquire: registry.histogram(
                 "db_pool_acquire_seconds",
                 "Time that a statement waited for a connection, in seconds.",
                 LATENCY_BUCKETS,
             )?,
-            timeouts: registry.counter(
-                "db_pool_timeouts_total",
-                "Waits for a connection that ended without one.",
-            )?,
+            timeouts: registry.counter("db_pool_timeouts_total", "Waits for a connection that ended without one.")?,
             batch: registry.histogram(
                 "db_insert_batch_rows",
                 "Transactions that were stored by one statement.",
@@ -225,10 +226,8 @@ impl CacheMetrics {
                 "cache_coalesced_total",
                 "Lists that waited for another request's read instead of reading themselves.",
             )?,
-            stale: registry.counter(
-                "cache_stale_total",
-                "Lists answered from an old copy because Postgres could not be read.",
-            )?,
+            stale: registry
+                .counter("cache_stale_total", "Lists answered from an old copy because Postgres could not be read.")?,
             errors: registry.counter("cache_errors_total", "Calls to Redis that failed or took too long.")?,
             redis_up: registry.int_gauge("cache_redis_up", "1 while Redis is in use, 0 while it is passed by.")?,
         })

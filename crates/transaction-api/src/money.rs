@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The active national currencies of ISO 4217 and their minor-unit digits, in order of the code.
+#[rustfmt::skip]
 const CURRENCIES: &[(&str, u8)] = &[
     ("AED", 2), ("AFN", 2), ("ALL", 2), ("AMD", 2), ("AOA", 2), ("ARS", 2), ("AUD", 2), ("AWG", 2), ("AZN", 2),
     ("BAM", 2), ("BBD", 2), ("BDT", 2), ("BGN", 2), ("BHD", 3), ("BIF", 0), ("BMD", 2), ("BND", 2), ("BOB", 2),
@@ -158,10 +159,23 @@ mod tests {
     fn amounts_are_integers_within_range() {
         assert_eq!(parse("1").unwrap().minor(), 1);
         assert_eq!(parse("99999999999").unwrap().minor(), Amount::MAX);
-        for no in
-            ["0", "-1", "-0", "100000000000", "1.0", "1e3", "12.50", "\"1250\"", "true", "null", "[1]", "1e400",
-             "18446744073709551616", "-9223372036854775808", "9223372036854775807"]
-        {
+        for no in [
+            "0",
+            "-1",
+            "-0",
+            "100000000000",
+            "1.0",
+            "1e3",
+            "12.50",
+            "\"1250\"",
+            "true",
+            "null",
+            "[1]",
+            "1e400",
+            "18446744073709551616",
+            "-9223372036854775808",
+            "9223372036854775807",
+        ] {
             let error = parse(no).unwrap_err();
             assert!(
                 error.contains("an integer of minor units") || error.contains("number out of range"),

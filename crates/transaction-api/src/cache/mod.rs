@@ -8,7 +8,8 @@
 //! - Many requests for one page that is not cached cause one query.
 //! - Redis being down, slow or wrong costs one request at most its time limit; then
 //!   it is passed by until it answers again.
-//! - While Postgres cannot be read, an old copy stands in, and says so.
+//! - While Postgres cannot be read, an old copy stands in, and says so. Only such a copy may lack
+//!   what this process has acknowledged.
 
 mod local;
 mod remote;
@@ -162,9 +163,8 @@ impl ListCache {
         let read = async move { landing.cache.read(key, generation, load).await };
         let task = tokio::spawn(read.in_current_span());
         let flight = async move {
-            task.await.unwrap_or_else(|error| {
-                Err(DbError::Internal(Arc::new(sqlx::Error::Io(std::io::Error::other(error)))))
-            })
+            task.await
+                .unwrap_or_else(|error| Err(DbError::Internal(Arc::new(sqlx::Error::Io(std::io::Error::other(error))))))
         }
         .boxed()
         .shared();
@@ -309,11 +309,8 @@ mod tests {
 
     fn cache() -> Arc<ListCache> {
         let metrics = CacheMetrics::new(&Registry::new("test", "0").unwrap()).unwrap();
-        let ttl = Ttl {
-            local: Duration::from_secs(60),
-            remote: Duration::from_secs(60),
-            stale: Duration::from_secs(600),
-        };
+        let ttl =
+            Ttl { local: Duration::from_secs(60), remote: Duration::from_secs(60), stale: Duration::from_secs(600) };
         Arc::new(ListCache::new(None, ttl, metrics))
     }
 

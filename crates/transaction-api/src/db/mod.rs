@@ -5,7 +5,10 @@ mod statements;
 mod writer;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -138,11 +141,40 @@ fn connection_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// When a connection last broke. Those that lay idle then probably broke with it.
+#[derive(Clone)]
+struct Breakage {
+    base: Instant,
+    /// Nanoseconds after `base`.
+    last: Arc<AtomicU64>,
+}
+
+impl Breakage {
+    fn new() -> Self {
+        Self { base: Instant::now(), last: Arc::default() }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn happened(&self) {
+        self.last.fetch_max(self.now(), Ordering::AcqRel);
+    }
+
+    /// Whether a connection that has been idle for so long needs a test.
+    fn suspects(&self, idle_for: Duration) -> bool {
+        let idle_since = self.now().saturating_sub(u64::try_from(idle_for.as_nanos()).unwrap_or(u64::MAX));
+        idle_for > TEST_AFTER_IDLE || idle_since <= self.last.load(Ordering::Acquire)
+    }
+}
+
 /// The pool and what is measured about it.
 pub struct Database {
     pool: PgPool,
     /// One connection apart, so that a busy pool does not look like a dead Postgres.
     health: PgPool,
+    breakage: Breakage,
     metrics: DbMetrics,
     query_timeout: Duration,
 }
@@ -156,6 +188,8 @@ impl Database {
         query_timeout: Duration,
         metrics: DbMetrics,
     ) -> Self {
+        let breakage = Breakage::new();
+        let broke = breakage.clone();
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(acquire_timeout)
@@ -163,9 +197,10 @@ impl Database {
             .max_lifetime(Duration::from_secs(1800))
             // The default tests before each use, which is one round trip more for every statement.
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let suspected = broke.suspects(meta.idle_for);
                 Box::pin(async move {
-                    if meta.idle_for > TEST_AFTER_IDLE {
+                    if suspected {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -177,7 +212,7 @@ impl Database {
             .acquire_timeout(acquire_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(options.application_name("transaction-api health"));
-        Self { pool, health, metrics, query_timeout }
+        Self { pool, health, breakage, metrics, query_timeout }
     }
 
     /// The pool, to be watched.
@@ -207,8 +242,7 @@ impl Database {
             match self.measure(query, statement(&mut connection)).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if connection_lost(&error) => {
-                    // The other idle connections probably broke with it; those are found out by
-                    // the test before acquiring, or by closing on return.
+                    self.breakage.happened();
                     connection.close_on_drop();
                     if repeated {
                         return Err(error.into());
@@ -217,6 +251,7 @@ impl Database {
                 }
                 Ok(Err(error)) => return Err(error.into()),
                 Err(Late) => {
+                    self.breakage.happened();
                     connection.close_on_drop();
                     return Err(DbError::timed_out());
                 }
@@ -248,9 +283,8 @@ impl Database {
             drop(connection);
             connection = self.health.acquire().await?;
         }
-        let result = self
-            .measure(Query::HealthCheck, async { sqlx::query("SELECT 1").execute(&mut *connection).await })
-            .await;
+        let result =
+            self.measure(Query::HealthCheck, async { sqlx::query("SELECT 1").execute(&mut *connection).await }).await;
         match result {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {

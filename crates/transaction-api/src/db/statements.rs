@@ -131,12 +131,9 @@ impl Database {
                     sqlx::query_as(LIST_AFTER).bind(limit).bind(at).bind(id).fetch_all(connection)
                 }
                 (Some(status), None) => sqlx::query_as(LIST_STATUS).bind(limit).bind(status).fetch_all(connection),
-                (Some(status), Some((at, id))) => sqlx::query_as(LIST_STATUS_AFTER)
-                    .bind(limit)
-                    .bind(status)
-                    .bind(at)
-                    .bind(id)
-                    .fetch_all(connection),
+                (Some(status), Some((at, id))) => {
+                    sqlx::query_as(LIST_STATUS_AFTER).bind(limit).bind(status).bind(at).bind(id).fetch_all(connection)
+                }
             }
             .boxed()
         })
@@ -237,7 +234,5 @@ pub(super) async fn insert(connection: &mut PgConnection, batch: &[NewTransactio
     }
     let ids: Vec<Uuid> = batch.iter().map(|t| t.id).collect();
     let rows: Vec<Transaction> = sqlx::query_as(GET_MANY).bind(&ids).fetch_all(connection).await?;
-    ids.iter()
-        .map(|id| rows.iter().find(|row| row.id == *id).cloned().ok_or(sqlx::Error::RowNotFound))
-        .collect()
+    ids.iter().map(|id| rows.iter().find(|row| row.id == *id).cloned().ok_or(sqlx::Error::RowNotFound)).collect()
 }

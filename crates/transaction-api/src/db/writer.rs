@@ -126,7 +126,7 @@ impl Lane {
                         let _ = answer.send(Err(error.clone()));
                     }
                     if unreachable {
-                        self.refuse_waiting(&error).await;
+                        self.refuse_waiting(&error);
                     }
                 }
             }
@@ -134,8 +134,9 @@ impl Lane {
     }
 
     /// Without a connection those who wait behind would only wait in vain, one time-out after the other.
-    async fn refuse_waiting(&self, error: &WriteError) {
-        let mut jobs = self.jobs.lock().await;
+    fn refuse_waiting(&self, error: &WriteError) {
+        // Whoever has the queue now waits for it to fill: it is empty.
+        let Ok(mut jobs) = self.jobs.try_lock() else { return };
         while let Ok(job) = jobs.try_recv() {
             let _ = job.answer.send(Err(error.clone()));
         }
@@ -180,6 +181,7 @@ impl Lane {
     }
 
     fn discard(&mut self) {
+        self.db.breakage.happened();
         if let Some(mut connection) = self.connection.take() {
             connection.close_on_drop();
         }

@@ -157,7 +157,12 @@ fn write_page(out: &mut String, document: &Value) -> std::fmt::Result {
     }
     out.push_str("<h2>Schemas</h2>");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
-        write!(out, "<details id='schema-{0}'><summary><code>{0}</code> {1}</summary>", escape(name), text(&schema["description"]))?;
+        write!(
+            out,
+            "<details id='schema-{0}'><summary><code>{0}</code> {1}</summary>",
+            escape(name),
+            text(&schema["description"])
+        )?;
         write_schema(out, schema)?;
         out.push_str("</details>");
     }

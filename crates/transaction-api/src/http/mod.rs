@@ -55,12 +55,7 @@ pub fn routes(app: &Arc<App>) -> Vec<Route> {
         route("/cache/stats", &["get"], true, get(cache::stats)),
         route("/cache/clear", &["post"], true, post(cache::clear)),
         route("/error", &["get"], true, get(error::error)),
-        route(
-            "/faults",
-            &["get", "put", "delete"],
-            false,
-            get(faults::list).put(faults::put).delete(faults::delete),
-        ),
+        route("/faults", &["get", "put", "delete"], false, get(faults::list).put(faults::put).delete(faults::delete)),
         route("/metrics", &["get"], false, app.registry.http_handler()),
         route("/openapi.json", &["get"], false, get(docs::document)),
         route("/docs", &["get"], false, get(docs::page)),
@@ -71,11 +66,8 @@ pub fn routes(app: &Arc<App>) -> Vec<Route> {
 pub fn router(app: &Arc<App>) -> Router {
     let mut router = Router::new();
     for route in routes(app) {
-        let handler = if route.suffers {
-            route.handler.layer(from_fn_with_state(app.clone(), suffer))
-        } else {
-            route.handler
-        };
+        let handler =
+            if route.suffers { route.handler.layer(from_fn_with_state(app.clone(), suffer)) } else { route.handler };
         router = router.route(route.path, handler);
     }
     let router = router

@@ -99,8 +99,10 @@ pub async fn list(State(app): State<Arc<App>>, Query(query): Query<ListQuery>) -
         return Ok(json(StatusCode::OK, body));
     }
     let db = app.db.clone();
-    let served =
-        app.cache.get(PageKey { filter, limit }, move || async move { read_page(&db, filter, None, limit).await }).await?;
+    let served = app
+        .cache
+        .get(PageKey { filter, limit }, move || async move { read_page(&db, filter, None, limit).await })
+        .await?;
     let mut response = json(StatusCode::OK, served.body);
     let headers = response.headers_mut();
     let state = match served.source {
@@ -116,12 +118,7 @@ pub async fn list(State(app): State<Arc<App>>, Query(query): Query<ListQuery>) -
     Ok(response)
 }
 
-async fn read_page(
-    db: &Database,
-    filter: Option<Status>,
-    after: Option<Cursor>,
-    limit: u16,
-) -> Result<Bytes, DbError> {
+async fn read_page(db: &Database, filter: Option<Status>, after: Option<Cursor>, limit: u16) -> Result<Bytes, DbError> {
     // One more than asked for tells whether there is a next page.
     let mut items = db.list(filter, after, i64::from(limit) + 1).await?;
     let more = items.len() > usize::from(limit);
@@ -218,7 +215,6 @@ fn to_json(value: &impl Serialize) -> Bytes {
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, body).into_response()
 }
