@@ -87,9 +87,12 @@ main() {
   if [ "${1:0:1}" = - ]; then
     set -- postgres "$@"
   fi
-  if [ "$1" != postgres ]; then
-    exec "$@"
-  fi
+  # Other programs, and questions that need no cluster, run as they are.
+  case "$1 ${*:2}" in
+  "postgres "*--help* | "postgres "*--version* | "postgres "*--describe-config*) exec "$@" ;;
+  "postgres "*) ;;
+  *) exec "$@" ;;
+  esac
   if [ "$(id -u)" -eq 0 ]; then
     mkdir -p "$PGDATA" /var/run/postgresql
     chown -R postgres:postgres "$PGDATA" /var/run/postgresql
