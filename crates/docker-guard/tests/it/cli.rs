@@ -75,25 +75,37 @@ async fn the_docker_command_sees_what_it_may_and_is_told_why_it_may_not() {
         (&anyone, vec!["restart", name.as_str()], "need the guard's bearer token (token_missing)"),
         (&bot, vec!["restart", &plain_name], "lacks the label selfheal.enable=true (not_managed)"),
         (&bot, vec!["restart", "not-there"], "No such container in this project: not-there"),
-        (&bot, vec!["run", "--rm", "--pull", "never", "-v", "/:/host", &image, "true"], "creates no containers"),
-        (&bot, vec!["run", "--rm", "--pull", "never", "--privileged", &image, "true"], "creates no containers"),
-        (&bot, vec!["exec", &name, "id"], "runs no commands inside containers"),
-        (&bot, vec!["rm", "-f", &name], "removes nothing"),
-        (&bot, vec!["kill", &name], "only restarts, starts and stops"),
-        (&bot, vec!["update", "--memory", "100m", &name], "only restarts, starts and stops"),
-        (&bot, vec!["rename", &name, "x"], "only restarts, starts and stops"),
-        (&bot, vec!["pull", "busybox"], "does not deal with images"),
-        (&bot, vec!["images"], "does not deal with images"),
-        (&bot, vec!["commit", &name], "does not deal with images"),
-        (&bot, vec!["export", "-o", &format!("{out}/x.tar"), &name], "shows and changes no files"),
-        (&bot, vec!["diff", &name], "shows and changes no files"),
+        (
+            &bot,
+            vec!["run", "--rm", "--pull", "never", "-v", "/:/host", &image, "true"],
+            "docker-guard: creating containers is open to nobody",
+        ),
+        (
+            &bot,
+            vec!["run", "--rm", "--pull", "never", "--privileged", &image, "true"],
+            "docker-guard: creating containers is open to nobody",
+        ),
+        (&bot, vec!["exec", &name, "id"], "running commands inside containers is open to nobody"),
+        (&bot, vec!["rm", "-f", &name], "removing anything is open to nobody"),
+        (&bot, vec!["kill", &name], "containers are only restarted, started and stopped"),
+        (&bot, vec!["update", "--memory", "100m", &name], "containers are only restarted, started and stopped"),
+        (&bot, vec!["rename", &name, "x"], "containers are only restarted, started and stopped"),
+        (&bot, vec!["pull", "busybox"], "images are out of reach"),
+        (&bot, vec!["images"], "images are out of reach"),
+        (&bot, vec!["commit", &name], "images are out of reach"),
+        (
+            &bot,
+            vec!["export", "-o", &format!("{out}/x.tar"), &name],
+            "files of containers are neither shown nor changed",
+        ),
+        (&bot, vec!["diff", &name], "files of containers are neither shown nor changed"),
         (&bot, vec!["top", &name], "not on the allow-list"),
-        (&bot, vec!["network", "create", "x"], "nothing else with networks"),
-        (&bot, vec!["volume", "ls"], "does not deal with volumes"),
+        (&bot, vec!["network", "create", "x"], "only the list of this project's"),
+        (&bot, vec!["volume", "ls"], "volumes are out of reach"),
         (&bot, vec!["swarm", "init"], "swarms"),
         (&bot, vec!["plugin", "ls"], "plugins"),
-        (&bot, vec!["system", "df"], "nothing about the daemon"),
-        (&bot, vec!["system", "prune", "-f"], "removes nothing"),
+        (&bot, vec!["system", "df"], "nothing is shown of the daemon"),
+        (&bot, vec!["system", "prune", "-f"], "removing anything is open to nobody"),
     ] {
         let (ok, told) = cli.run(&args).await;
         assert!(!ok && told.contains(says), "docker {args:?}: {told}");
@@ -102,8 +114,12 @@ async fn the_docker_command_sees_what_it_may_and_is_told_why_it_may_not() {
     }
     let (ok, told) = bot.run(&["attach", &name]).await;
     assert!(!ok && told.contains("403"), "the command wants an upgrade and reads no sentence: {told}");
-    // `docker cp` asks by HEAD, whose answer has no body to put a sentence in.
     let (ok, told) = bot.run(&["cp", &format!("{name}:/etc/hostname"), out]).await;
-    assert!(!ok && told.contains("Forbidden"), "{told}");
+    assert!(!ok && told.contains("files of containers are neither shown nor changed"), "{told}");
+    // The other way it asks by HEAD first, whose answer has no body to put a sentence in.
+    let (ok, told) = bot.run(&["cp", "/etc/hostname", &format!("{name}:/tmp/planted")]).await;
+    assert!(!ok, "{told}");
+    let changes = stage.docker.container_changes(&web).await.unwrap().unwrap_or_default();
+    assert!(!changes.iter().any(|c| c.path.contains("planted")), "{changes:?}");
     assert!(stage.is_running(&web).await && stage.is_running(&plain).await, "nothing of it did anything");
 }

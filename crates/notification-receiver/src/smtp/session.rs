@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Answers a line that is longer than [`MAX_LINE`].
+    /// Answers a line that is longer than accepted.
     pub fn line_too_long(&mut self) -> (String, Next) {
         self.mistake("500 line too long")
     }
