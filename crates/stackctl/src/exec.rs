@@ -201,3 +201,56 @@ pub fn which(program: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_says_what_was_said_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("x.log");
+        let script = "for i in $(seq 1 20); do echo line $i; done; echo 'why' >&2; exit 3";
+        let error = logged(command("bash", ["-c", script]), &log, |_| {}).await.unwrap_err();
+        let error = error.downcast_ref::<LoggedError>().unwrap();
+        assert_eq!(error.code, 3);
+        assert!(error.tail.contains("why") && error.tail.lines().count() == TAIL, "{}", error.tail);
+        assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 21);
+    }
+
+    #[tokio::test]
+    async fn only_the_last_state_of_a_redrawn_line_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = lines.clone();
+        let print = command("printf", [r"10%%\r50%%\r\033[32m100%%\033[0m\n"]);
+        logged(print, &dir.path().join("x.log"), move |line| sink.lock().unwrap().push(line.to_owned())).await.unwrap();
+        assert_eq!(*lines.lock().unwrap(), ["100%"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_leaves_no_grandchild_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("x.log");
+        let job = logged(command("bash", ["-c", "sleep 300 & echo $!; wait"]), &log, |_| {});
+        assert!(tokio::time::timeout(Duration::from_millis(1500), job).await.is_err());
+        let pid = std::fs::read_to_string(&log).unwrap().trim().to_owned();
+        assert!(!pid.is_empty());
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        for _ in 0..50 {
+            // An orphan may stay as a zombie where nobody reaps it.
+            let state = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();
+            if !proc.exists() || state.contains(") Z ") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("process {pid} is still there");
+    }
+
+    #[tokio::test]
+    async fn a_captured_program_has_a_time_limit() {
+        let error = capture(command("sleep", ["60"]), Duration::from_millis(50)).await.unwrap_err();
+        assert!(error.to_string().contains("did not end within 50ms"), "{error}");
+    }
+}

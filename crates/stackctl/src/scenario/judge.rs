@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::schema::{ActionExpected, Expect, Scenario};
+use super::schema::{ActionExpected, ActionWanted, Expect, Scenario, Span};
 use crate::incident::Incident;
 use crate::layout::duration;
 use crate::load;
@@ -98,7 +98,7 @@ pub fn settled(expect: &Expect, seen: &Seen) -> bool {
     let action = match &expect.action {
         ActionExpected::None => true,
         ActionExpected::Any => seen.incidents.iter().all(Incident::closed),
-        ActionExpected::Do { .. } => seen.verdict_at.is_some() && seen.incidents.iter().all(Incident::closed),
+        ActionExpected::Do(_) => seen.verdict_at.is_some() && seen.incidents.iter().all(Incident::closed),
     };
     alert && action && seen.broken_at.is_some() && seen.sli_good_at.is_some()
 }
@@ -120,11 +120,12 @@ pub fn judge(scenario: &Scenario, seen: &Seen, after: &Aftermath) -> Report {
     match &expect.action {
         ActionExpected::None => check("no action is taken".into(), done.is_empty(), listed),
         ActionExpected::Any => {}
-        ActionExpected::Do { verb, target, times, within, verdict } => {
+        ActionExpected::Do(ActionWanted { verb, target, times, within: Span(within), verdict }) => {
+            let times = usize::try_from(*times).unwrap_or(usize::MAX);
             let wanted = format!("{verb} {target}");
             let right = done.iter().filter(|action| **action == wanted).count();
             let what = format!("{wanted}, {times} × and nothing else");
-            check(what, right == *times && done.len() == *times, listed);
+            check(what, right == times && done.len() == times, listed);
             check(format!("the action comes within {}", duration(*within)), in_time(seen.acted_at, *within), at(seen.acted_at));
             let found = seen.verdict.clone().unwrap_or_else(|| "no verdict".into());
             check(format!("the verdict is {verdict}"), found == *verdict, format!("{found} {}", at(seen.verdict_at)));

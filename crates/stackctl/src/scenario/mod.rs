@@ -50,7 +50,7 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
 
 fn choose(scenarios: Vec<Scenario>, names: &[String], all: bool) -> Result<Vec<Scenario>> {
     if all {
-        return Ok(scenarios);
+        return Ok(in_order(scenarios));
     }
     let find = |name: &String| scenarios.iter().find(|scenario| scenario.name == *name).cloned();
     if let Some(unknown) = names.iter().find(|name| find(name).is_none()) {
@@ -58,6 +58,13 @@ fn choose(scenarios: Vec<Scenario>, names: &[String], all: bool) -> Result<Vec<S
         bail!("there is no scenario called {unknown}; there are {}", known.join(", "));
     }
     Ok(names.iter().filter_map(find).collect())
+}
+
+/// Those that expect a certain action come first: the alert-bot's budget for a target is finite, and an
+/// outage may use some of it.
+pub fn in_order(mut scenarios: Vec<Scenario>) -> Vec<Scenario> {
+    scenarios.sort_by_key(|scenario| !matches!(scenario.expect.action, schema::ActionExpected::Do(_)));
+    scenarios
 }
 
 fn list(scenarios: &[Scenario], as_json: bool) -> Result<()> {

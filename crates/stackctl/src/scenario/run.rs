@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::judge::{self, Aftermath, Report, Seen};
-use super::schema::{ActionExpected, Scenario, Step};
+use super::schema::{ActionExpected, ActionWanted, Scenario, Step};
 use crate::api::Api;
 use crate::docker::{Compose, Container, docker};
 use crate::exec;
@@ -152,7 +152,7 @@ impl Run<'_> {
                 return Ok(Some(format!("{} is already under way", alert.name)));
             }
         }
-        if let ActionExpected::Do { target, .. } = &self.scenario.expect.action {
+        if let ActionExpected::Do(ActionWanted { target, .. }) = &self.scenario.expect.action {
             let budget = format!("min(alertbot_budget_remaining{{target=~\"(.+-)?{target}(-[0-9]+)?\"}})");
             if self.api.value(&budget).await?.is_some_and(|left| left < 1.0) {
                 return Ok(Some(format!("the budget of {target} is used up")));
@@ -278,7 +278,7 @@ impl Run<'_> {
             if let (Some(verdict), true) = (&incident.verdict, known.is_none_or(|old| old.verdict != incident.verdict)) {
                 self.event(started, &format!("verdict on {}: {}", incident.service(), verdict.replace('_', " ")));
             }
-            if let ActionExpected::Do { target, .. } = &self.scenario.expect.action
+            if let ActionExpected::Do(ActionWanted { target, .. }) = &self.scenario.expect.action
                 && incident.verdict.is_some()
                 && incident.service() == target
                 && incident.done().next().is_some()

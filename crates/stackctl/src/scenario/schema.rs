@@ -1,10 +1,13 @@
 //! What a scenario file may say. Strict: an unknown key or a wrong value is an error with its line.
 
+use std::fmt::{self, Formatter};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Deserializer, de};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::load::{Mix, Request};
 
@@ -25,12 +28,12 @@ pub struct Scenario {
     /// A load that runs all the time.
     pub load: Option<Load>,
     /// How it is broken, in order.
-    #[serde(rename = "break")]
+    #[serde(rename = "break", deserialize_with = "steps")]
     pub steps: Vec<Step>,
     /// What must follow.
     pub expect: Expect,
     /// What is done at the end in any case.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "steps")]
     pub cleanup: Vec<Step>,
 }
 
@@ -69,8 +72,7 @@ impl Status {
 }
 
 /// One thing that is done to the stack.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "StepText")]
+#[derive(Clone, Debug)]
 pub enum Step {
     /// Requests to the transaction API, one after the other.
     Http {
@@ -110,7 +112,8 @@ struct StepText {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HttpText {
-    request: String,
+    #[serde(deserialize_with = "request")]
+    request: Request,
     #[serde(default = "once")]
     times: u32,
     every: Option<Span>,
@@ -130,7 +133,7 @@ impl TryFrom<StepText> for Step {
         let mut given = Vec::new();
         if let Some(http) = text.http {
             given.push(Self::Http {
-                request: Request::parse(&http.request).map_err(|error| error.to_string())?,
+                request: http.request,
                 times: http.times,
                 every: http.every.map_or(Duration::ZERO, |span| span.0),
             });
@@ -144,7 +147,7 @@ impl TryFrom<StepText> for Step {
         given.extend(text.wait.map(|span| Self::Wait(span.0)));
         match (given.pop(), given.is_empty()) {
             (Some(step), true) => Ok(step),
-            _ => Err("a step is exactly one of http, fault, kill, stop, start, pause, unpause, wait".into()),
+            _ => Err("is not exactly one of http, fault, kill, stop, start, pause, unpause, wait".into()),
         }
     }
 }
@@ -185,67 +188,57 @@ pub struct AlertExpected {
 }
 
 /// What the alert-bot must do.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "ActionText")]
+#[derive(Clone, Debug)]
 pub enum ActionExpected {
     /// Nothing at all.
     None,
     /// Whatever it finds right; the outage is ended by the scenario itself.
     Any,
     /// This.
-    Do {
-        /// `restart` or `start`.
-        verb: String,
-        /// Compose service.
-        target: String,
-        /// How often, exactly.
-        times: usize,
-        /// After the first break step.
-        within: Duration,
-        /// `healed`, `not_healed`, `unverified`.
-        verdict: String,
-    },
+    Do(ActionWanted),
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ActionText {
-    Word(String),
-    Do(DoText),
-}
-
-#[derive(Deserialize)]
+/// One action, as often as said, and nothing else.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DoText {
-    verb: String,
-    target: String,
+pub struct ActionWanted {
+    /// `restart` or `start`.
+    pub verb: String,
+    /// Compose service.
+    pub target: String,
+    /// How often, exactly.
     #[serde(default = "once")]
-    times: u32,
-    within: Span,
-    verdict: String,
+    pub times: u32,
+    /// After the first break step.
+    pub within: Span,
+    /// `healed`, `not_healed`, `unverified`.
+    #[serde(deserialize_with = "verdict")]
+    pub verdict: String,
 }
 
-impl TryFrom<ActionText> for ActionExpected {
-    type Error = String;
+impl<'de> Deserialize<'de> for ActionExpected {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Action;
+        impl<'de> Visitor<'de> for Action {
+            type Value = ActionExpected;
 
-    fn try_from(text: ActionText) -> Result<Self, String> {
-        match text {
-            ActionText::Word(word) if word == "none" => Ok(Self::None),
-            ActionText::Word(word) if word == "any" => Ok(Self::Any),
-            ActionText::Word(word) => Err(format!("action {word:?} is neither none, any, nor a mapping with verb and target")),
-            ActionText::Do(text) => {
-                if !["healed", "not_healed", "unverified"].contains(&text.verdict.as_str()) {
-                    return Err(format!("verdict {:?} is not healed, not_healed or unverified", text.verdict));
+            fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+                formatter.write_str("none, any, or a mapping with verb and target")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<ActionExpected, E> {
+                match word {
+                    "none" => Ok(ActionExpected::None),
+                    "any" => Ok(ActionExpected::Any),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
                 }
-                Ok(Self::Do {
-                    verb: text.verb,
-                    target: text.target,
-                    times: usize::try_from(text.times).unwrap_or(usize::MAX),
-                    within: text.within.0,
-                    verdict: text.verdict,
-                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ActionExpected, A::Error> {
+                ActionWanted::deserialize(MapAccessDeserializer::new(map)).map(ActionExpected::Do)
             }
         }
+        deserializer.deserialize_any(Action)
     }
 }
 
@@ -267,27 +260,82 @@ pub struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| de::Error::custom(format!("duration {text:?}: {error}")))
+        scalar(deserializer, |text| {
+            humantime::parse_duration(text).map(Self).map_err(|error| format!("duration {text:?}: {error}"))
+        })
     }
 }
 
 fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        1 => Ok(1),
-        other => Err(de::Error::custom(format!("version {other} is not known, only 1"))),
-    }
+    scalar(deserializer, |text| match text {
+        "1" => Ok(1),
+        other => Err(format!("version {other} is not known, only 1")),
+    })
 }
 
 fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    match f64::deserialize(deserializer)? {
-        rate if rate > 0.0 && rate <= 1000.0 => Ok(rate),
-        rate => Err(de::Error::custom(format!("rate {rate} is not between 0 and 1000 a second"))),
-    }
+    scalar(deserializer, |text| match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1000.0 => Ok(rate),
+        _ => Err(format!("rate {text} is not between 0 and 1000 a second")),
+    })
 }
 
 fn mix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mix, D::Error> {
-    Mix::parse(&String::deserialize(deserializer)?).map_err(|error| de::Error::custom(error.to_string()))
+    scalar(deserializer, |text| Mix::parse(text).map_err(|error| error.to_string()))
+}
+
+fn request<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Request, D::Error> {
+    scalar(deserializer, |text| Request::parse(text).map_err(|error| error.to_string()))
+}
+
+fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(deserializer, |text| match text {
+        "healed" | "not_healed" | "unverified" => Ok(text.to_owned()),
+        _ => Err(format!("verdict {text:?} is not healed, not_healed or unverified")),
+    })
+}
+
+/// A scalar that is checked while it is read: only then does the error carry its line.
+fn scalar<'de, D, T, F>(deserializer: D, check: F) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    F: Fn(&str) -> Result<T, String>,
+{
+    struct Scalar<F>(F);
+    impl<T, F: Fn(&str) -> Result<T, String>> Visitor<'_> for Scalar<F> {
+        type Value = T;
+
+        fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a scalar")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(Scalar(check))
+}
+
+/// Steps one by one, so that the error of one says which.
+fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {
+    struct Steps;
+    impl<'de> Visitor<'de> for Steps {
+        type Value = Vec<Step>;
+
+        fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list of steps")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Step>, A::Error> {
+            let mut steps = Vec::new();
+            while let Some(text) = list.next_element::<StepText>()? {
+                let number = steps.len() + 1;
+                steps.push(Step::try_from(text).map_err(|why| de::Error::custom(format!("step {number} {why}")))?);
+            }
+            Ok(steps)
+        }
+    }
+    deserializer.deserialize_seq(Steps)
 }
 
 /// Parses one file's text.
@@ -321,7 +369,7 @@ fn services(scenario: &Scenario) -> impl Iterator<Item = &str> {
         _ => None,
     });
     let target = match &scenario.expect.action {
-        ActionExpected::Do { target, .. } => Some(target.as_str()),
+        ActionExpected::Do(wanted) => Some(wanted.target.as_str()),
         _ => None,
     };
     let listed = scenario.expect.recovered.iter().chain(&scenario.expect.no_crash_loop).map(String::as_str);

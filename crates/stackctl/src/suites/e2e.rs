@@ -67,7 +67,7 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
 
 async fn scenarios(bench: &Bench<'_>, stack: &Stack, tally: &mut Tally) -> Result<()> {
     let mut reports = Vec::new();
-    for scenario in scenario::load(stack)? {
+    for scenario in scenario::in_order(scenario::load(stack)?) {
         match scenario::execute(stack, &scenario, true).await {
             Ok(report) => {
                 let failed: Vec<&str> = report.checks.iter().filter(|c| !c.passed).map(|c| c.what.as_str()).collect();

@@ -1,0 +1,4 @@
+//! Tests on the files of the work tree.
+
+mod compose;
+mod script;
