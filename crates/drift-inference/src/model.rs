@@ -15,8 +15,8 @@ use crate::{
 
 /// The model that the service starts with when it is given no other.
 ///
-/// Trained offline (`drift-inference train`) on readings that `telemetry-generator simulate`
-/// wrote to a folder; the document says on which. The crates know nothing of each other: what
+/// Trained offline by `model/train.sh`: `telemetry-generator simulate` writes readings to a
+/// folder, `drift-inference train` reads them. The crates know nothing of each other: what
 /// passes between them is a lake, as in the running stack.
 pub const BUILT_IN: &str = include_str!("../model/failure-v1.json");
 
@@ -133,10 +133,10 @@ impl Model {
         if !self.deviations.iter().all(|d| *d > 0.0) {
             return Err("deviations must be more than 0".to_owned());
         }
-        if !self.bias.is_finite() || !(self.threshold > 0.0 && self.threshold < 1.0) {
+        if !self.bias.is_finite() || self.threshold.is_nan() || self.threshold <= 0.0 || self.threshold >= 1.0 {
             return Err("bias must be finite and threshold between 0 and 1".to_owned());
         }
-        if !(self.horizon_seconds >= 1.0 && self.horizon_seconds <= 86_400.0) {
+        if !(1.0..=86_400.0).contains(&self.horizon_seconds) {
             return Err("horizon_seconds must be between 1 and 86400".to_owned());
         }
         self.reference.check()

@@ -13,6 +13,9 @@ use crate::{
     window::Window,
 };
 
+/// The mean of fewer rows than this says nothing about drift.
+const MIN_ROWS: u64 = 60;
+
 /// What was said of one reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Said {
@@ -63,7 +66,7 @@ pub struct Snapshot {
     pub rows: u64,
     /// Means of the features in the drift window.
     pub means: [f64; COUNT],
-    /// Shift of each mean in reference deviations; `None` without rows.
+    /// Shift of each mean in reference deviations; `None` with too few rows.
     pub shift: Option<[f64; COUNT]>,
     /// Predictions that wait for their truth.
     pub pending: usize,
@@ -89,7 +92,7 @@ impl Pipeline {
 
     /// Scores readings in the order of their time, whatever order they come in.
     pub fn take(&mut self, mut readings: Vec<Reading>) -> Scored {
-        readings.sort_by(|a, b| (a.ts_us, a.seq).cmp(&(b.ts_us, b.seq)));
+        readings.sort_by_key(|r| (r.ts_us, r.seq));
         let mut scored = Scored::default();
         for reading in &readings {
             if !self.seen.insert(reading) {
@@ -134,7 +137,7 @@ impl Pipeline {
             accuracy: self.accuracy.total(),
             rows: moments.rows,
             means: std::array::from_fn(|i| moments.mean(i)),
-            shift: self.model.reference.mean_shift(&moments),
+            shift: (moments.rows >= MIN_ROWS).then(|| self.model.reference.mean_shift(&moments)).flatten(),
             pending: self.machines.values().map(|m| m.truth.len()).sum(),
             machines: self.machines.len(),
             newest_us: self.newest_us,

@@ -12,6 +12,9 @@ use crate::{
     truth::{RED_LINE, TruthQueue, is_bad},
 };
 
+/// A machine and a boot.
+type MachineRun = (Arc<str>, Arc<str>);
+
 /// Rows whose truth is known.
 #[derive(Debug, Default)]
 pub struct Dataset {
@@ -23,7 +26,7 @@ pub struct Dataset {
     pub range: Option<(i64, i64)>,
     seen: SeenReadings,
     /// By machine and boot: a folder may hold several simulations of machines with the same names.
-    machines: HashMap<(Arc<str>, Arc<str>), (Gradient, TruthQueue<Features>)>,
+    machines: HashMap<MachineRun, (Gradient, TruthQueue<Features>)>,
 }
 
 impl Dataset {
@@ -171,10 +174,8 @@ fn fit(rows: &[(Features, bool)], scale: &Profile) -> anyhow::Result<([f64; COUN
         let mut gradient = [0.0; DIM];
         let mut hessian = [[0.0; DIM]; DIM];
         for (features, came) in rows {
-            let mut x = [1.0; DIM];
-            for i in 0..COUNT {
-                x[i] = (features.0[i] - scale.means[i]) / scale.deviations[i];
-            }
+            let standard = |i: usize| (features.0[i] - scale.means[i]) / scale.deviations[i];
+            let x: [f64; DIM] = std::array::from_fn(|i| if i < COUNT { standard(i) } else { 1.0 });
             let odds: f64 = x.iter().zip(&beta).map(|(a, b)| a * b).sum();
             let p = 1.0 / (1.0 + (-odds).exp());
             let error = f64::from(u8::from(*came)) - p;
@@ -187,9 +188,6 @@ fn fit(rows: &[(Features, bool)], scale: &Profile) -> anyhow::Result<([f64; COUN
             }
         }
         for i in 0..DIM {
-            for j in 0..i {
-                hessian[j][i] = hessian[i][j];
-            }
             // The constant term is not penalised.
             let ridge = if i < COUNT { RIDGE } else { 1e-9 };
             gradient[i] -= ridge * beta[i];
@@ -210,7 +208,7 @@ fn fit(rows: &[(Features, bool)], scale: &Profile) -> anyhow::Result<([f64; COUN
     Ok((weights, beta[COUNT]))
 }
 
-/// Solves a symmetric positive definite system (Cholesky).
+/// Solves a symmetric positive definite system, of which the lower half is given (Cholesky).
 fn solve(mut a: [[f64; DIM]; DIM], b: [f64; DIM]) -> Option<[f64; DIM]> {
     for i in 0..DIM {
         for j in 0..=i {

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     gaps::Reason,
-    machine::{Phase, State},
+    machine::{DAMAGING_VIBRATION, Phase, State},
 };
 
 /// What a machine's controller reports; a closed set.
@@ -20,6 +20,8 @@ pub enum ErrorCode {
     TemperatureTrip,
     /// 201: vibration in zone D of ISO 10816-3.
     VibrationHigh,
+    /// 202: a bearing has seized.
+    BearingSeized,
     /// 301: no supply.
     PowerLoss,
     /// 401: a sensor repeats itself.
@@ -32,17 +34,16 @@ pub enum ErrorCode {
 const HIGH_FROM: f64 = 85.0;
 /// … and until it is cooler than this.
 const HIGH_UNTIL: f64 = 82.0;
-/// Zone D of ISO 10816-3 for machines of this size, mm/s RMS …
-const VIBRATION_FROM: f64 = 7.1;
-/// … and back below this.
+/// The vibration code ends below this, mm/s RMS.
 const VIBRATION_UNTIL: f64 = 6.0;
 
 impl ErrorCode {
     /// All but none.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TemperatureHigh,
         Self::TemperatureTrip,
         Self::VibrationHigh,
+        Self::BearingSeized,
         Self::PowerLoss,
         Self::SensorFault,
         Self::MaterialJam,
@@ -55,6 +56,7 @@ impl ErrorCode {
             Self::TemperatureHigh => 101,
             Self::TemperatureTrip => 102,
             Self::VibrationHigh => 201,
+            Self::BearingSeized => 202,
             Self::PowerLoss => 301,
             Self::SensorFault => 401,
             Self::MaterialJam => 501,
@@ -66,11 +68,13 @@ impl ErrorCode {
         let above = |value: f64, from: f64, until: f64, code: Self| value >= if before == code { until } else { from };
         if !state.powered {
             Self::PowerLoss
+        } else if state.seized() {
+            Self::BearingSeized
         } else if state.tripped {
             Self::TemperatureTrip
         } else if above(state.temperature, HIGH_FROM, HIGH_UNTIL, Self::TemperatureHigh) {
             Self::TemperatureHigh
-        } else if above(state.vibration, VIBRATION_FROM, VIBRATION_UNTIL, Self::VibrationHigh) {
+        } else if above(state.vibration, DAMAGING_VIBRATION, VIBRATION_UNTIL, Self::VibrationHigh) {
             Self::VibrationHigh
         } else if gap == Some(Reason::SensorStuck) {
             Self::SensorFault

@@ -12,8 +12,10 @@ use crate::machine::Effects;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A bearing grinds: friction heat and vibration.
+    /// Something rubs: friction heat.
     Overheat,
+    /// A bearing is worn out: vibration, some heat, and in the end it seizes.
+    Bearing,
     /// The fan stands still: the same heat leaves slower.
     Cooling,
     /// Full load without a pause.
@@ -30,8 +32,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Overheat,
+        Self::Bearing,
         Self::Cooling,
         Self::Overload,
         Self::SensorGap,
@@ -44,6 +47,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overheat => "overheat",
+            Self::Bearing => "bearing",
             Self::Cooling => "cooling",
             Self::Overload => "overload",
             Self::SensorGap => "sensor_gap",
@@ -144,9 +148,10 @@ impl Faults {
     pub fn effects(&self, machine: usize) -> Effects {
         self.on(machine).fold(Effects::default(), |mut e, fault| {
             match fault.kind {
-                Kind::Overheat => {
-                    e.extra_heat += fault.severity;
-                    e.extra_vibration += 6.0 * fault.severity;
+                Kind::Overheat => e.extra_heat += fault.severity,
+                Kind::Bearing => {
+                    e.extra_heat += 0.2 * fault.severity;
+                    e.extra_vibration += 8.0 * fault.severity;
                 }
                 Kind::Cooling => e.resistance_factor *= 1.0 + 3.0 * fault.severity,
                 Kind::Overload => e.forced_load = Some(1.0),

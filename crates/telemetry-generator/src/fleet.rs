@@ -3,7 +3,7 @@
 //! [`Fleet::tick`] takes the time and returns the readings; nothing here knows a clock,
 //! a network or a thread.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use lake::Reading;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -130,12 +130,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// `count` machines of the seed, cold, with a reading due every `period_us`.
+    /// `count` machines of the seed, at work, with a reading due every `period_us`.
     pub fn new(count: usize, seed: u64, boot_id: &str, period_us: i64, now_us: i64) -> Self {
         let machines = (0..count)
             .map(|index| {
                 let model = Model::draw(seed, index as u64);
-                let state = State::cold(&model, now_us);
+                let state = State::working(&model, now_us);
                 Machine {
                     identity: Identity::of(index),
                     state,
@@ -224,14 +224,24 @@ impl Fleet {
     /// Readings fell out of the buffer: they will never reach the lake.
     pub fn lost(&mut self, readings: &[Reading]) -> Vec<Event> {
         let mut events = Vec::new();
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        for r in readings {
+            *counts.entry(&r.machine_id).or_default() += 1;
+        }
         for m in &mut self.machines {
-            let missed = readings.iter().filter(|r| r.machine_id == m.identity.machine_id).count() as u64;
-            if missed > 0 {
-                m.gaps.note(Reason::BufferOverflow, missed);
-                events.push(Event::Gap { machine_id: m.identity.machine_id.clone(), reason: Reason::BufferOverflow });
+            let missed = counts.get(&*m.identity.machine_id).copied().unwrap_or(0);
+            if missed > 0
+                && let Some(reason) = m.gaps.overflow(missed)
+            {
+                events.push(Event::Gap { machine_id: m.identity.machine_id.clone(), reason });
             }
         }
         events
+    }
+
+    /// The lake takes readings.
+    pub fn delivered(&mut self) {
+        self.machines.iter_mut().for_each(|m| m.gaps.delivered());
     }
 
     /// The machines, in order.
@@ -276,9 +286,9 @@ impl Fleet {
 }
 
 impl Machine {
-    /// 1 up, 0 down: without supply or stopped by its protection.
+    /// 1 up, 0 down: without supply, stopped by its protection or broken.
     pub fn status(&self) -> i32 {
-        i32::from(self.state.powered && !self.state.tripped)
+        i32::from(self.state.powered && !self.state.failed())
     }
 
     fn update_code(&mut self, events: &mut Vec<Event>) {
@@ -320,7 +330,7 @@ impl Machine {
             energy_millijoules_total: self.state.energy_mj,
             error_code: self.code.number(),
             status: self.status(),
-            failed: self.state.tripped,
+            failed: self.state.failed(),
         })
     }
 }

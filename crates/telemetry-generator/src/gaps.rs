@@ -54,6 +54,7 @@ pub struct GapMonitor {
     last_value: Option<u64>,
     repeats: u32,
     open: Option<Reason>,
+    overflowing: bool,
     opened: [u64; Reason::ALL.len()],
     missed: [u64; Reason::ALL.len()],
 }
@@ -96,6 +97,18 @@ impl GapMonitor {
     pub fn note(&mut self, reason: Reason, missed: u64) -> Option<Reason> {
         self.missed[reason.index()] += missed;
         self.count(reason)
+    }
+
+    /// Readings fell out of the buffer; one gap until [`GapMonitor::delivered`].
+    pub fn overflow(&mut self, missed: u64) -> Option<Reason> {
+        self.missed[Reason::BufferOverflow.index()] += missed;
+        let new = !std::mem::replace(&mut self.overflowing, true);
+        if new { self.count(Reason::BufferOverflow) } else { None }
+    }
+
+    /// The lake takes readings again: the next loss is another gap.
+    pub fn delivered(&mut self) {
+        self.overflowing = false;
     }
 
     fn count(&mut self, reason: Reason) -> Option<Reason> {
@@ -162,6 +175,16 @@ mod tests {
         assert_eq!(m.missed(Reason::SensorStuck), 9, "all but the first of ten");
         m.due(12, Some(3.0));
         assert_eq!(m.open(), None);
+    }
+
+    #[test]
+    fn an_overflow_is_one_gap_until_the_lake_is_back() {
+        let mut m = GapMonitor::default();
+        assert_eq!(m.overflow(3), Some(Reason::BufferOverflow));
+        assert_eq!(m.overflow(2), None);
+        m.delivered();
+        assert_eq!(m.overflow(1), Some(Reason::BufferOverflow));
+        assert_eq!((m.failures(), m.missed(Reason::BufferOverflow)), (2, 6));
     }
 
     proptest! {

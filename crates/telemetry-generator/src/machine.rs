@@ -13,6 +13,11 @@ use crate::thermal::{Ambient, Body};
 pub const TRIP_AT: f64 = 95.0;
 /// It may start again below this one, °C.
 pub const RESET_BELOW: f64 = 60.0;
+/// Vibration from which a bearing is damaged, mm/s RMS: zone D of ISO 10816-3.
+pub const DAMAGING_VIBRATION: f64 = 7.1;
+/// A bearing that runs at [`DAMAGING_VIBRATION`] seizes after this time, s; damage grows with
+/// the third power of the vibration, as bearing life falls with that of the load (ISO 281).
+const BEARING_LIFE: f64 = 300.0;
 
 /// What does not change while the machine lives.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,11 +126,29 @@ pub struct State {
     pub target: f64,
     /// Thermal protection has stopped it.
     pub tripped: bool,
+    /// Damage of the bearing, 0 to 1; at 1 it seizes and stays so until it is replaced.
+    pub bearing_damage: f64,
     /// There is a supply.
     pub powered: bool,
 }
 
 impl State {
+    /// The bearing has seized.
+    pub fn seized(&self) -> bool {
+        self.bearing_damage >= 1.0
+    }
+
+    /// Broken or stopped by its protection, as opposed to switched off.
+    pub fn failed(&self) -> bool {
+        self.tripped || self.seized()
+    }
+
+    /// A machine in the middle of its work, about to begin a phase: what a fleet starts with.
+    pub fn working(model: &Model, ts_us: i64) -> Self {
+        let warm = model.body.equilibrium(model.ambient.at(ts_us), model.heat(model.mean_load));
+        Self { temperature: warm, load: model.mean_load, ..Self::cold(model, ts_us) }
+    }
+
     /// A machine that has been standing overnight.
     pub fn cold(model: &Model, ts_us: i64) -> Self {
         Self {
@@ -139,6 +162,7 @@ impl State {
             phase_left: 0.0,
             target: 0.0,
             tripped: false,
+            bearing_damage: 0.0,
             powered: true,
         }
     }
@@ -183,7 +207,8 @@ pub fn tick(model: &Model, state: &State, effects: &Effects, ts_us: i64, seconds
 
     next.powered = effects.powered;
     next.tripped = if state.tripped { state.temperature >= RESET_BELOW } else { state.temperature >= TRIP_AT };
-    let turning = next.powered && !next.tripped && (next.phase == Phase::Running || effects.forced_load.is_some());
+    let can_turn = next.powered && !next.tripped && !state.seized();
+    let turning = can_turn && (next.phase == Phase::Running || effects.forced_load.is_some());
 
     next.load = if turning {
         let target = effects.forced_load.unwrap_or(next.target);
@@ -211,6 +236,14 @@ pub fn tick(model: &Model, state: &State, effects: &Effects, ts_us: i64, seconds
     let quiet = 0.05;
     let level = if turning { model.vibration * (0.5 + 0.5 * next.load) + effects.extra_vibration } else { quiet };
     next.vibration = (level * (1.0 + 0.04 * shake)).max(0.0);
+    next.bearing_damage = if effects.extra_vibration <= 0.0 {
+        0.0 // The fault is gone: the bearing was replaced.
+    } else if next.vibration >= DAMAGING_VIBRATION {
+        let rate = (next.vibration / DAMAGING_VIBRATION).powi(3) / BEARING_LIFE;
+        (state.bearing_damage + rate * seconds).min(1.0)
+    } else {
+        state.bearing_damage
+    };
     next
 }
 
@@ -305,7 +338,7 @@ mod tests {
     #[test]
     fn friction_trips_the_machine_and_it_comes_back_after_cooling() {
         let model = Model::draw(7, 0);
-        let effects = Effects { extra_heat: 1.0, extra_vibration: 6.0, ..Effects::default() };
+        let effects = Effects { extra_heat: 1.0, ..Effects::default() };
         let states = run(&model, &effects, 7_200, 7);
         let red = states.iter().position(|s| s.temperature >= 90.0).expect("it gets hot");
         assert!((120..2_400).contains(&red), "{red}");
@@ -313,6 +346,20 @@ mod tests {
         assert!(trip > red && states[trip].load == 0.0 && states[trip].power == model.standby_power);
         assert!(states[trip..].iter().any(|s| !s.tripped && s.load > 0.1), "it starts again");
         assert!(states.iter().all(|s| s.temperature < 97.0), "protection limits the temperature");
+    }
+
+    #[test]
+    fn a_bad_bearing_shakes_then_seizes_until_it_is_replaced() {
+        let model = Model::draw(9, 0);
+        let bad = Effects { extra_vibration: 8.0, ..Effects::default() };
+        let states = run(&model, &bad, 3_600, 9);
+        let shakes = states.iter().position(|s| s.vibration > DAMAGING_VIBRATION).expect("it shakes");
+        let seized = states.iter().position(State::seized).expect("it seizes");
+        assert!((60..600).contains(&(seized - shakes)), "{shakes} {seized}");
+        assert!(states[seized + 1..].iter().all(|s| s.failed() && s.load == 0.0));
+        let mut rng = rng_for(9, 0, 2);
+        let repaired = tick(&model, &states[seized + 1], &Effects::default(), NOON_US, 1.0, &mut rng);
+        assert!(!repaired.failed());
     }
 
     #[test]

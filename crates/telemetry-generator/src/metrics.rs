@@ -98,7 +98,7 @@ type Value = fn(&Machine) -> f64;
 const GAUGES: &[(&str, &str, Value)] = &[
     ("machine_temperature", "Temperature of the machine as its sensor reads it, degrees Celsius.", temperature),
     ("machine_temperature_celsius", "The same as machine_temperature, with its unit in the name.", temperature),
-    ("machine_status", "1 up, 0 down (no supply, or stopped by its protection).", |m| f64::from(m.status())),
+    ("machine_status", "1 up, 0 down (no supply, stopped by its protection, or broken).", |m| f64::from(m.status())),
     ("machine_power_watts", "Electrical power.", |m| m.reading.as_ref().map_or(0.0, |r| r.power_watts)),
     ("machine_load_ratio", "Share of the maximum load.", |m| m.reading.as_ref().map_or(0.0, |r| r.load)),
     ("machine_vibration_mm_per_second", "Vibration velocity, RMS, millimetres per second.", |m| {

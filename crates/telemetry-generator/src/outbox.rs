@@ -40,7 +40,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The readings cannot be encoded; they stay in the buffer.
-    pub fn next(&mut self) -> Result<Option<Batch>, LakeError> {
+    pub fn batch(&mut self) -> Result<Option<Batch>, LakeError> {
         if self.in_flight.is_none() && !self.waiting.is_empty() {
             let most = self.waiting.len().min(MAX_BATCH);
             let extent = Batch::extent(&self.waiting.make_contiguous()[..most]);
@@ -101,15 +101,15 @@ mod tests {
         let mut outbox = Outbox::new(100);
         let all = readings(20, 400_000 * HOUR_US);
         assert!(outbox.push(all[..10].to_vec()).is_empty());
-        let first = outbox.next().unwrap().unwrap();
+        let first = outbox.batch().unwrap().unwrap();
         assert!(outbox.push(all[10..].to_vec()).is_empty());
-        let again = outbox.next().unwrap().unwrap();
+        let again = outbox.batch().unwrap().unwrap();
         assert_eq!((first.object(), first.rows()), (again.object(), 10));
         assert_eq!(outbox.pending(), 20);
         outbox.written();
-        assert_eq!(outbox.next().unwrap().unwrap().rows(), 10);
+        assert_eq!(outbox.batch().unwrap().unwrap().rows(), 10);
         assert_eq!(outbox.take_all(), all[10..]);
-        assert!(outbox.next().unwrap().is_none());
+        assert!(outbox.batch().unwrap().is_none());
     }
 
     proptest! {
@@ -124,7 +124,7 @@ mod tests {
             for count in counts {
                 prop_assert!(outbox.push(all[at..at + count as usize].to_vec()).is_empty());
                 at += count as usize;
-                while let Some(batch) = outbox.next().unwrap() {
+                while let Some(batch) = outbox.batch().unwrap() {
                     rows += batch.rows();
                     outbox.written();
                 }

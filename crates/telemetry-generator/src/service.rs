@@ -1,11 +1,9 @@
 //! The loops: the fleet's clock, and the way to the lake.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-
-use std::sync::Arc;
 
 use lake::{Lake, LakeError};
 use tokio::time::MissedTickBehavior;
@@ -94,7 +92,7 @@ impl App {
     pub async fn flush(&self) -> Result<usize, LakeError> {
         let mut rows = 0;
         loop {
-            let Some(batch) = self.outbox.lock().next()? else { return Ok(rows) };
+            let Some(batch) = self.outbox.lock().batch()? else { return Ok(rows) };
             let started = Instant::now();
             let result = self.lake.write(&batch, now_us()).await;
             self.metrics.lake_write_duration.observe(started.elapsed().as_secs_f64());
@@ -104,6 +102,7 @@ impl App {
             match result {
                 Ok(_) => {
                     rows += batch.rows();
+                    self.fleet.lock().delivered();
                     self.metrics.lake_written.inc_by(batch.rows() as u64);
                     let mut outbox = self.outbox.lock();
                     outbox.written();

@@ -37,7 +37,7 @@ pub struct Args {
     /// Instant of the first reading, seconds since 1970.
     #[arg(long, default_value_t = 1_767_225_600)]
     pub start: i64,
-    /// Faults a machine and day: overheating or lost cooling, 10 minutes each.
+    /// Faults a machine and day: overheating, lost cooling or a bad bearing, 10 minutes each.
     #[arg(long, default_value_t = 0.0)]
     pub faults_per_day: f64,
 }
@@ -88,7 +88,7 @@ pub async fn run(args: &Args) -> anyhow::Result<usize> {
         let now = start + tick * period;
         for machine in 0..args.machines {
             if chance.random::<f64>() < rate {
-                let kind = if chance.random::<bool>() { Kind::Overheat } else { Kind::Cooling };
+                let kind = [Kind::Overheat, Kind::Cooling, Kind::Bearing][chance.random_range(0..3)];
                 let severity = chance.random_range(0.5..1.5);
                 let fault = Fault { kind, severity, drift: None };
                 fleet.inject(Active { fault, machine: Some(machine), until_us: now + FAULT_US });
@@ -97,7 +97,7 @@ pub async fn run(args: &Args) -> anyhow::Result<usize> {
         // Nothing is ever dropped: the bound is the address space.
         let _ = outbox.push(fleet.tick(now).readings);
         if tick % BATCH_TICKS == BATCH_TICKS - 1 || tick == ticks - 1 {
-            while let Some(batch) = outbox.next()? {
+            while let Some(batch) = outbox.batch()? {
                 lake.write(&batch, now).await?;
                 written += batch.rows();
                 outbox.written();
