@@ -69,7 +69,14 @@ impl ComposeFile {
     /// Parses the text of a compose file.
     pub fn parse(text: &str) -> Result<Self> {
         let mut document: Value = serde_yaml_ng::from_str(text)?;
-        document.apply_merge()?;
+        // One round merges one level: what is merged in may hold a merge key itself.
+        loop {
+            let before = document.clone();
+            document.apply_merge()?;
+            if document == before {
+                break;
+            }
+        }
         let listed =
             document.get("services").and_then(Value::as_mapping).ok_or_else(|| anyhow!("there is no `services`"))?;
         let mut services = Vec::new();
@@ -235,12 +242,15 @@ mod tests {
 x-base: &base
   restart: unless-stopped
   labels: {selfheal.enable: "true"}
+x-store: &store
+  <<: *base
+  read_only: true
 services:
   secrets:
     image: selfheal/stackctl:${STACK_VERSION}
     build: {context: ., args: {SERVICE: stackctl}}
   postgres:
-    <<: *base
+    <<: *store
     image: ${POSTGRES_IMAGE}
     depends_on: {secrets: {condition: service_completed_successfully}}
   transaction-api:

@@ -73,7 +73,9 @@ async fn engine(site: &Site, say: impl Fn(&str)) -> Result<String> {
         }
     }
     if !is_root() {
-        bail!("no Docker daemon answers; start it (sudo systemctl start docker) or run this as root or in the docker group");
+        bail!(
+            "no Docker daemon answers; start it (sudo systemctl start docker) or run this as root or in the docker group"
+        );
     }
     say("starting the daemon");
     if Path::new("/run/systemd/system").is_dir() {

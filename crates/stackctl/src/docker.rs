@@ -28,8 +28,7 @@ where
 
 /// The server's version, or why it does not answer.
 pub async fn server_version() -> Result<String> {
-    let output =
-        exec::capture(docker(["version", "--format", "{{.Server.Version}}"]), Duration::from_secs(15)).await?;
+    let output = exec::capture(docker(["version", "--format", "{{.Server.Version}}"]), Duration::from_secs(15)).await?;
     anyhow::ensure!(output.ok(), "{}", output.last_line());
     Ok(output.stdout.trim().to_owned())
 }

@@ -84,11 +84,15 @@ async fn tools() -> Vec<Finding> {
     });
     found.push(match exec::which("cargo") {
         Some(_) => finding("rust", Level::Ok, "cargo is there"),
-        None => finding("rust", Level::Note, "no cargo: our services can be built by compose only, which needs a registry"),
+        None => {
+            finding("rust", Level::Note, "no cargo: our services can be built by compose only, which needs a registry")
+        }
     });
     found.push(match exec::which("go") {
         Some(_) => finding("go", Level::Ok, "go is there"),
-        None => finding("go", Level::Note, "no go: without a registry Loki, the Collector, Jaeger and the lake are missing"),
+        None => {
+            finding("go", Level::Note, "no go: without a registry Loki, the Collector, Jaeger and the lake are missing")
+        }
     });
     if exec::which("debootstrap").is_none() {
         found.push(finding("debootstrap", Level::Note, format!("not installed; {how} when no registry answers")));
@@ -138,9 +142,15 @@ async fn used_ports(stack: &Stack) -> Vec<Finding> {
     let moved: Vec<Finding> = chosen
         .iter()
         .filter(|(_, port)| port.wanted != port.chosen)
-        .map(|(name, port)| finding("port", Level::Note, format!("{name}: {} is in use, {} instead", port.wanted, port.chosen)))
+        .map(|(name, port)| {
+            finding("port", Level::Note, format!("{name}: {} is in use, {} instead", port.wanted, port.chosen))
+        })
         .collect();
-    if moved.is_empty() { vec![finding("ports", Level::Ok, format!("all {} are free or ours", chosen.len()))] } else { moved }
+    if moved.is_empty() {
+        vec![finding("ports", Level::Ok, format!("all {} are free or ours", chosen.len()))]
+    } else {
+        moved
+    }
 }
 
 async fn images(site: &Site, stack: &Stack) -> Result<Vec<Finding>> {
@@ -206,7 +216,11 @@ mod tests {
     fn findings_wrap() {
         let found = [
             finding("docker", Level::Ok, "engine 28 answers"),
-            finding("tempo", Level::Note, "will be left out: no image registry can be reached and no package registry carries it"),
+            finding(
+                "tempo",
+                Level::Note,
+                "will be left out: no image registry can be reached and no package registry carries it",
+            ),
         ];
         let text = render(&found, 60);
         assert!(text.lines().all(|line| console::measure_text_width(line) <= 60), "{text}");

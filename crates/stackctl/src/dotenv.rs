@@ -73,13 +73,10 @@ mod tests {
     fn reads_what_compose_reads() {
         let vars = parse("# ports\nA=1\nexport B = \"two words\"\nC=x # why\nD='#'\n\nE=\n");
         let get = |name: &str| vars.get(name).map(String::as_str);
-        assert_eq!([get("A"), get("B"), get("C"), get("D"), get("E")], [
-            Some("1"),
-            Some("two words"),
-            Some("x"),
-            Some("#"),
-            Some("")
-        ]);
+        assert_eq!(
+            [get("A"), get("B"), get("C"), get("D"), get("E")],
+            [Some("1"), Some("two words"), Some("x"), Some("#"), Some("")]
+        );
     }
 
     #[test]

@@ -21,7 +21,11 @@ pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
     let _lock = Lock::take(&site.state)?;
     let stack = Stack::open(site)?;
     let progress = Progress::new();
-    let step = progress.step(if args.volumes { "remove containers, networks and data" } else { "remove containers and networks" });
+    let step = progress.step(if args.volumes {
+        "remove containers, networks and data"
+    } else {
+        "remove containers and networks"
+    });
     let mut down = stack.compose().command(["--profile", "*", "down", "--remove-orphans"]);
     if args.volumes {
         down.arg("--volumes");

@@ -210,7 +210,7 @@ mod tests {
     async fn a_failure_says_what_was_said_last() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("x.log");
-        let script = "for i in $(seq 1 20); do echo line $i; done; echo 'why' >&2; exit 3";
+        let script = "for i in $(seq 1 20); do echo line $i; done; echo why; exit 3";
         let error = logged(command("bash", ["-c", script]), &log, |_| {}).await.unwrap_err();
         let error = error.downcast_ref::<LoggedError>().unwrap();
         assert_eq!(error.code, 3);

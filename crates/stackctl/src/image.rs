@@ -139,14 +139,10 @@ mod tests {
             next(&Known { registry: Some(false), ..known() }),
             next(&Known { registry: Some(true), pull_failed: Some("not found".into()), ..known() }),
         ];
-        assert_eq!(ways, [
-            Way::Pinned,
-            Way::Local(tag()),
-            Way::AskRegistry,
-            Way::Pull,
-            Way::Build(tag()),
-            Way::Build(tag())
-        ]);
+        assert_eq!(
+            ways,
+            [Way::Pinned, Way::Local(tag()), Way::AskRegistry, Way::Pull, Way::Build(tag()), Way::Build(tag())]
+        );
     }
 
     #[test]
@@ -166,11 +162,10 @@ mod tests {
         )
         .unwrap();
         let vars = dotenv::parse("X_IMAGE=redis:8\nV=1");
-        assert_eq!(wanted(&file.services, &vars), [Wanted {
-            variable: "X_IMAGE".into(),
-            pinned: "redis:8".into(),
-            services: vec!["a".into(), "b".into()]
-        }]);
+        assert_eq!(
+            wanted(&file.services, &vars),
+            [Wanted { variable: "X_IMAGE".into(), pinned: "redis:8".into(), services: vec!["a".into(), "b".into()] }]
+        );
         assert_eq!(own(&file.services, &vars), [("selfheal/c:1".to_owned(), "c".to_owned())]);
     }
 

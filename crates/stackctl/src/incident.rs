@@ -39,6 +39,18 @@ pub struct Action {
     pub status: String,
 }
 
+/// Reasons not to act that pass by themselves.
+const FOR_NOW: &[&str] = &[
+    "hold",
+    "too_young",
+    "target_changing",
+    "target_busy",
+    "cooldown",
+    "concurrency_limit",
+    "backend_unavailable",
+    "inhibited",
+];
+
 impl Incident {
     /// The service, or nothing.
     pub fn service(&self) -> &str {
@@ -53,6 +65,17 @@ impl Incident {
     /// Actions that happened.
     pub fn done(&self) -> impl Iterator<Item = &Action> {
         self.actions.iter().filter(|action| action.status == "done")
+    }
+
+    /// Something is being done about it, or will be without a person.
+    pub fn is_pending(&self) -> bool {
+        match self.state.as_str() {
+            "acting" | "verifying" => true,
+            // Repaired or not, it is over when the alert has ended.
+            "waiting" | "escalated" if self.verdict.is_some() => true,
+            "waiting" => self.reason().is_none_or(|reason| FOR_NOW.contains(&reason)),
+            _ => false,
+        }
     }
 
     /// Why nothing is done, as a code.
@@ -74,5 +97,6 @@ mod tests {
         let incident: Incident = serde_json::from_str(text).unwrap();
         assert!(incident.closed() && incident.reason().is_none());
         assert_eq!(incident.done().count(), 1);
+        assert!(!incident.is_pending());
     }
 }

@@ -139,7 +139,11 @@ mod tests {
 
     #[test]
     fn wraps_at_words() {
-        insta::assert_snapshot!(wrap("grafana is left out: there is no package of it and no registry can be reached", 40, 2));
+        insta::assert_snapshot!(wrap(
+            "grafana is left out: there is no package of it and no registry can be reached",
+            40,
+            2
+        ));
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Obtain {
         self.run_build_script(base, &out, step).await?;
         step.detail("importing");
         let mut import = docker(["import"]);
-        for change in std::fs::read_to_string(base.dir.join("changes"))?.lines().filter(|line| !line.trim().is_empty()) {
+        for change in std::fs::read_to_string(base.dir.join("changes"))?.lines().filter(|line| !line.trim().is_empty())
+        {
             import.args(["--change", change]);
         }
         import.arg(out.join("rootfs.tar")).arg(&base.tag);

@@ -36,8 +36,14 @@ const SECRETS: &[Secret] = &[
     Secret { value: Random(32), files: &["redis/password", "transaction-api/redis", "redis-exporter/password"] },
     Secret { value: Random(32), files: &["transaction-api/faults"] },
     Secret { value: Random(43), files: &["transaction-api/user-hash"] },
-    Secret { value: Random(20), files: &["lake/access", "telemetry-generator/lake-access", "drift-inference/lake-access"] },
-    Secret { value: Random(40), files: &["lake/secret", "telemetry-generator/lake-secret", "drift-inference/lake-secret"] },
+    Secret {
+        value: Random(20),
+        files: &["lake/access", "telemetry-generator/lake-access", "drift-inference/lake-access"],
+    },
+    Secret {
+        value: Random(40),
+        files: &["lake/secret", "telemetry-generator/lake-secret", "drift-inference/lake-secret"],
+    },
     Secret { value: Random(32), files: &["telemetry-generator/operator"] },
     Secret { value: Random(24), files: &["grafana/admin", "alert-bot/grafana"] },
     Secret { value: Random(43), files: &["grafana/secret-key"] },
@@ -117,7 +123,8 @@ fn fill(dir: &Path, owner: impl Fn(&str) -> Option<u32>) -> Result<usize> {
         }
         protect(&folder, 0o500, owner(consumer))?;
     }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).context("cannot set the mode of the volume")?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+        .context("cannot set the mode of the volume")?;
     Ok(made)
 }
 
@@ -179,8 +186,23 @@ pub async fn fetch(site: &Site, name: &str) -> Result<String> {
     let image = Stack::open(site)?.own_image("stackctl")?;
     let mount = format!("{volume}:/secrets:ro");
     let run = docker([
-        "run", "--rm", "--network", "none", "--user", "0:0", "--read-only", "--volume", &mount, "--entrypoint",
-        "/usr/local/bin/stackctl", &image, "secrets", "show", "--dir", "/secrets", name,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        "0:0",
+        "--read-only",
+        "--volume",
+        &mount,
+        "--entrypoint",
+        "/usr/local/bin/stackctl",
+        &image,
+        "secrets",
+        "show",
+        "--dir",
+        "/secrets",
+        name,
     ]);
     Ok(exec::stdout(run, limit).await?.trim().to_owned())
 }
@@ -218,11 +240,10 @@ mod tests {
         std::fs::set_permissions(dir.path().join("redis-exporter"), PermissionsExt::from_mode(0o700)).unwrap();
         std::fs::remove_file(dir.path().join("redis-exporter/password")).unwrap();
         assert_eq!(fill(dir.path(), |_| None).unwrap(), 1);
-        assert_eq!([file("redis/password"), file("redis-exporter/password"), file("transaction-api/redis")], [
-            before.clone(),
-            before.clone(),
-            before
-        ]);
+        assert_eq!(
+            [file("redis/password"), file("redis-exporter/password"), file("transaction-api/redis")],
+            [before.clone(), before.clone(), before]
+        );
     }
 
     #[test]
@@ -233,7 +254,10 @@ mod tests {
             let consumer = file.split('/').next().unwrap();
             let user = compose.document["services"][consumer]["user"].as_str().unwrap();
             let runs_as = user.split_once(':').map(|(uid, _)| uid).unwrap();
-            assert!(user.starts_with("${DOCKER_GUARD_UID") || runs_as == uid(consumer, 0).to_string(), "{consumer}: {user}");
+            assert!(
+                user.starts_with("${DOCKER_GUARD_UID") || runs_as == uid(consumer, 0).to_string(),
+                "{consumer}: {user}"
+            );
         }
     }
 

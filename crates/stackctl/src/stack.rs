@@ -11,7 +11,7 @@ use crate::dotenv::{self, Vars};
 use crate::exec;
 use crate::progress::{Progress, Step};
 use crate::site::Site;
-use crate::state::State;
+use crate::state::{LeftOut, State};
 
 /// What the healing loop needs; dependencies come along by themselves.
 pub const CORE: &[&str] = &[
@@ -50,6 +50,33 @@ impl Stack {
             state: State::load(&site.state),
             site: site.clone(),
         })
+    }
+
+    /// Like [`Stack::open`]; where `up` recorded nothing, because plain `docker compose` started the
+    /// stack, its containers say what is part of it.
+    pub async fn attach(site: &Site) -> Result<Self> {
+        let mut stack = Self::open(site)?;
+        if stack.state.services.is_empty() {
+            let containers = stack.compose().containers().await?;
+            stack.adopt(&containers);
+        }
+        Ok(stack)
+    }
+
+    fn adopt(&mut self, containers: &[Container]) {
+        if containers.is_empty() {
+            return;
+        }
+        let (here, absent): (Vec<&Service>, Vec<&Service>) =
+            self.file.services.iter().partition(|s| containers.iter().any(|c| c.service == s.name));
+        let left = |service: &&Service| LeftOut {
+            service: service.name.clone(),
+            reason: "it was not started".into(),
+            stand_in: None,
+        };
+        self.state.left_out = absent.iter().filter(|service| service.profiles.is_empty()).map(left).collect();
+        self.state.services = here.iter().map(|service| service.name.clone()).collect();
+        self.state.profiles = here.iter().flat_map(|service| service.profiles.clone()).collect();
     }
 
     /// `docker compose` with what was recorded.
@@ -141,7 +168,9 @@ pub fn readiness(services: &[&Service], containers: &[Container]) -> Readiness {
         } else if done || container.state == "dead" {
             result.broken.insert(name, format!("ended with {}", container.exit_code));
         } else if container.restarts >= 5 {
-            result.broken.insert(name, format!("restarted {} times, last exit {}", container.restarts, container.exit_code));
+            result
+                .broken
+                .insert(name, format!("restarted {} times, last exit {}", container.restarts, container.exit_code));
         } else {
             result.waiting.insert(name);
         }
@@ -191,7 +220,8 @@ pub async fn explain(compose: &Compose, services: &[&Service], progress: &Progre
 
 async fn tail(compose: &Compose, service: &str) -> String {
     let logs = compose.command(["logs", "--no-color", "--no-log-prefix", "--tail", "8", service]);
-    let text = exec::capture(logs, Duration::from_secs(20)).await.map(|out| out.stdout + &out.stderr).unwrap_or_default();
+    let text =
+        exec::capture(logs, Duration::from_secs(20)).await.map(|out| out.stdout + &out.stderr).unwrap_or_default();
     text.lines().map(|line| format!("  | {line}\n")).collect()
 }
 
@@ -228,6 +258,21 @@ mod tests {
 
     fn container(service: &str, state: &str, health: &str) -> Container {
         Container { service: service.into(), state: state.into(), health: health.into(), ..Container::default() }
+    }
+
+    #[test]
+    fn a_stack_that_plain_compose_started_is_what_its_containers_are() {
+        let text = "services:\n  a: {image: x}\n  b: {image: x}\n  c: {image: x, profiles: [extra]}\n  d: {image: x, profiles: [other]}\n";
+        let mut stack = Stack {
+            site: Site { root: "/".into(), cache: "/".into(), state: "/".into(), project: "p".into() },
+            file: ComposeFile::parse(text).unwrap(),
+            vars: Vars::new(),
+            state: State::default(),
+        };
+        stack.adopt(&[container("a", "running", ""), container("c", "running", "")]);
+        let names: Vec<&str> = stack.selected().iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert!(stack.state.is_left_out("b") && !stack.state.is_left_out("d"));
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl State {
         std::fs::create_dir_all(dir)?;
         let json = serde_json::to_string_pretty(self)?;
         write(&dir.join("state.json"), &json)?;
-        let mut env = String::from("# made by ./stack up; for docker compose --env-file .env --env-file .stack/env …\n");
+        let mut env =
+            String::from("# made by ./stack up; for docker compose --env-file .env --env-file .stack/env …\n");
         for (name, value) in self.environment() {
             env.push_str(&format!("{name}={value}\n"));
         }

@@ -20,7 +20,9 @@ use crate::up;
 /// Alerts that say that alerting works.
 pub const ALWAYS_FIRING: &[&str] = &["Watchdog"];
 /// Incidents that are shown.
-const SHOWN: usize = 6;
+const SHOWN: usize = 8;
+/// Incidents that are looked at.
+const LOOKED_AT: usize = 100;
 
 /// All that `status` shows; also its JSON.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -84,7 +86,7 @@ pub struct Sli {
 
 /// Runs `status`. The exit code is 0 when every service is as it should be.
 pub async fn run(site: &Site, json: bool) -> Result<u8> {
-    let stack = Stack::open(site)?;
+    let stack = Stack::attach(site).await?;
     let status = gather(&stack).await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -106,7 +108,7 @@ pub async fn gather(stack: &Stack) -> Result<Status> {
         api.alerts(),
         api.value(r#"service:http_errors:ratio{service="transaction-api"}"#),
         api.value(r#"service:http_latency_p95:seconds{service="transaction-api"}"#),
-        api.incidents_in_detail(SHOWN, |_| true),
+        incidents(&api),
     );
     let now = OffsetDateTime::now_utc();
     let mut status = Status { left_out: stack.state.left_out.clone(), ..Status::default() };
@@ -124,7 +126,11 @@ pub async fn gather(stack: &Stack) -> Result<Status> {
     }
     match alerts {
         Ok(alerts) => {
-            status.alerts = alerts.iter().filter(|a| !ALWAYS_FIRING.contains(&a.label("alertname"))).map(|a| alert(a, now)).collect();
+            status.alerts = alerts
+                .iter()
+                .filter(|a| !ALWAYS_FIRING.contains(&a.label("alertname")))
+                .map(|a| alert(a, now))
+                .collect();
             status.alerts.sort_by(|a, b| (&a.state, &a.name, &a.service).cmp(&(&b.state, &b.name, &b.service)));
         }
         Err(error) => status.unavailable.push(format!("alerts: {error}")),
@@ -140,7 +146,28 @@ pub async fn gather(stack: &Stack) -> Result<Status> {
     Ok(status)
 }
 
-fn describe(stack: &Stack, name: &str, containers: &[Container], ready: &Readiness, now: OffsetDateTime) -> ServiceStatus {
+/// The newest incidents. Those in which something was done, or is about to be, come before those that are
+/// left to people, so that a long list of the latter hides nothing.
+async fn incidents(api: &Api) -> Result<Vec<Incident>> {
+    let chosen = choose(api.incidents(LOOKED_AT).await?);
+    futures::future::try_join_all(chosen.iter().map(|incident| api.incident(&incident.id))).await
+}
+
+fn choose(listed: Vec<Incident>) -> Vec<Incident> {
+    let (dealt_with, rest): (Vec<Incident>, Vec<Incident>) =
+        listed.into_iter().partition(|incident| incident.verdict.is_some() || incident.is_pending());
+    let mut chosen: Vec<Incident> = dealt_with.into_iter().chain(rest).take(SHOWN).collect();
+    chosen.sort_by(|a, b| b.starts_at.cmp(&a.starts_at));
+    chosen
+}
+
+fn describe(
+    stack: &Stack,
+    name: &str,
+    containers: &[Container],
+    ready: &Readiness,
+    now: OffsetDateTime,
+) -> ServiceStatus {
     let Some(container) = containers.iter().find(|container| container.service == name) else {
         return ServiceStatus { service: name.to_owned(), state: "absent".into(), ..ServiceStatus::default() };
     };
@@ -191,7 +218,11 @@ pub fn render(status: &Status, width: usize) -> String {
         let mark = if sli.good { style("●").green() } else { style("●").red() };
         let p95 = sli.p95_seconds.map(|p95| format!(", p95 {:.0} ms", p95 * 1000.0)).unwrap_or_default();
         let word = if sli.good { "good" } else { "bad" };
-        line(wrap(&format!("{mark} SLI of transaction-api is {word}: {:.1} % errors{p95}", sli.error_ratio * 100.0), width, 2));
+        line(wrap(
+            &format!("{mark} SLI of transaction-api is {word}: {:.1} % errors{p95}", sli.error_ratio * 100.0),
+            width,
+            2,
+        ));
     }
     let mut services = Table::new(["SERVICE", "STATE", "HEALTH", "UP", "ADDRESS"]);
     for service in &status.services {
@@ -282,7 +313,11 @@ mod tests {
         };
         let restart = Action { verb: "restart".into(), target: "transaction-api".into(), status: "done".into() };
         Status {
-            services: vec![service("transaction-api", "healthy", true), service("otel-collector", "", true), service("loki", "starting", false)],
+            services: vec![
+                service("transaction-api", "healthy", true),
+                service("otel-collector", "", true),
+                service("loki", "starting", false),
+            ],
             sli: Some(Sli { error_ratio: 0.004, p95_seconds: Some(0.0123), good: true }),
             alerts: vec![AlertStatus {
                 name: "PostgresConnections".into(),
@@ -313,7 +348,11 @@ mod tests {
                     ..Incident::default()
                 },
             ],
-            left_out: vec![LeftOut { service: "tempo".into(), reason: "x".into(), stand_in: Some("Jaeger takes the traces".into()) }],
+            left_out: vec![LeftOut {
+                service: "tempo".into(),
+                reason: "x".into(),
+                stand_in: Some("Jaeger takes the traces".into()),
+            }],
             unavailable: Vec::new(),
         }
     }
@@ -328,6 +367,21 @@ mod tests {
         let text = render(&sample(), 60);
         assert!(text.lines().all(|line| console::measure_text_width(line) <= 60), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_is_left_to_people_hides_no_repair() {
+        let incident = |at: usize, verdict: Option<&str>| Incident {
+            id: at.to_string(),
+            starts_at: format!("2026-01-02T03:{at:02}:00Z"),
+            state: "waiting".into(),
+            decision: Some("left_to_people".into()),
+            verdict: verdict.map(str::to_owned),
+            ..Incident::default()
+        };
+        let listed = (0..20).rev().map(|at| incident(at, (at == 0).then_some("healed"))).collect();
+        let shown: Vec<String> = choose(listed).into_iter().map(|incident| incident.id).collect();
+        assert_eq!(shown, ["19", "18", "17", "16", "15", "14", "13", "0"]);
     }
 
     #[test]

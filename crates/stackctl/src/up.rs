@@ -39,7 +39,10 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     stack.state.version = 1;
     stack.state.only_core = only_core;
     // A profile stays on until `down`.
-    stack.state.profiles.extend(args.profile.iter().filter(|p| !stack.state.profiles.contains(p)).cloned().collect::<Vec<_>>());
+    stack
+        .state
+        .profiles
+        .extend(args.profile.iter().filter(|p| !stack.state.profiles.contains(p)).cloned().collect::<Vec<_>>());
     stack.state.left_out.clear();
     progress.expect(2 + steps(&stack, only_core));
     daemon::ensure(site, &progress).await?;
@@ -50,7 +53,8 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let obtain = Obtain::new(site, &progress)?;
     let core = core_names(&stack);
     let (core_images, rest_images) = images(&stack);
-    let programs = image::own(stack.selected().into_iter().filter(|s| !only_core || core.contains(&s.name)), &stack.vars);
+    let programs =
+        image::own(stack.selected().into_iter().filter(|s| !only_core || core.contains(&s.name)), &stack.vars);
     let mut taken = Vec::new();
     let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, programs), async {
         for wanted in &core_images {
@@ -68,7 +72,11 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let mut started = core;
 
     if !only_core {
-        progress.line(format!("  the core is usable after {}: {}", duration(progress.elapsed()), core_addresses(&stack)));
+        progress.line(format!(
+            "  the core is usable after {}: {}",
+            duration(progress.elapsed()),
+            core_addresses(&stack)
+        ));
         let mut taken = Vec::new();
         for wanted in &rest_images {
             taken.push((wanted.clone(), obtain.third_party(wanted).await?));
@@ -187,8 +195,11 @@ fn machine_variables(vars: &Vars) -> Vars {
 async fn choose_ports(stack: &mut Stack, progress: &Progress) -> Result<()> {
     let wanted = ComposeFile::wanted_ports(stack.selected(), &stack.vars);
     let containers = stack.compose().containers().await?;
-    let ours: BTreeSet<u16> =
-        containers.iter().filter(|c| c.state == "running" || c.state == "paused").flat_map(|c| c.ports.clone()).collect();
+    let ours: BTreeSet<u16> = containers
+        .iter()
+        .filter(|c| c.state == "running" || c.state == "paused")
+        .flat_map(|c| c.ports.clone())
+        .collect();
     let before = stack.state.ports.clone();
     let mut chosen = ports::choose(&wanted, &before, &ours, ports::is_free);
     for (name, port) in &chosen {
@@ -315,7 +326,11 @@ pub fn addresses(stack: &Stack) -> Table {
             && (!stack.state.only_core || core.iter().any(|s| s.name == *service));
         if let (true, Some(port)) = (runs, stack.port(service, *container)) {
             let path = if *path == "/" { "" } else { path };
-            let address = if *title == "OTLP gRPC" { format!("127.0.0.1:{port}") } else { format!("http://127.0.0.1:{port}{path}") };
+            let address = if *title == "OTLP gRPC" {
+                format!("127.0.0.1:{port}")
+            } else {
+                format!("http://127.0.0.1:{port}{path}")
+            };
             table.row([(*title).to_owned(), address]);
         }
     }

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 4;
 
 /// Runs `verify`; exit code 1 when a check fails.
 pub async fn run(site: &Site, json: bool) -> Result<u8> {
-    let stack = Stack::open(site)?;
+    let stack = Stack::attach(site).await?;
     let checks = checks(&stack).await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&checks)?);
@@ -122,8 +122,11 @@ async fn rules(api: &Api) -> Check {
     let result = eventually(SOON, || async {
         let rules = api.rules().await?;
         anyhow::ensure!(!rules.is_empty(), "there are no rules");
-        let sick: Vec<String> =
-            rules.iter().filter(|r| r.health != "ok").map(|r| format!("{} ({} {})", r.name, r.health, r.last_error)).collect();
+        let sick: Vec<String> = rules
+            .iter()
+            .filter(|r| r.health != "ok")
+            .map(|r| format!("{} ({} {})", r.name, r.health, r.last_error))
+            .collect();
         anyhow::ensure!(sick.is_empty(), "{}", sick.join(", "));
         Ok(format!("{} rules", rules.len()))
     });
@@ -287,7 +290,8 @@ fn panel_queries(dashboard: &Value) -> Result<Vec<PanelQuery>> {
         queue.extend(panel["panels"].as_array().into_iter().flatten());
         for target in panel["targets"].as_array().into_iter().flatten() {
             let Some(expr) = target["expr"].as_str().filter(|expr| !expr.is_empty()) else { continue };
-            let kind = [&target["datasource"]["type"], &panel["datasource"]["type"]].into_iter().find_map(Value::as_str);
+            let kind =
+                [&target["datasource"]["type"], &panel["datasource"]["type"]].into_iter().find_map(Value::as_str);
             queries.push(PanelQuery {
                 dashboard: title.clone(),
                 panel: panel["title"].as_str().unwrap_or("untitled").to_owned(),

@@ -86,8 +86,7 @@ where
     F: Fn(Seen) + Send + Sync + 'static,
 {
     check_loopback(&plan.base)?;
-    let client =
-        Client::builder().timeout(REQUEST).no_proxy().pool_max_idle_per_host(plan.concurrency).build()?;
+    let client = Client::builder().timeout(REQUEST).no_proxy().pool_max_idle_per_host(plan.concurrency).build()?;
     let next = Arc::new(AtomicU64::new(0));
     let tally = Arc::new(Mutex::new(Tally::default()));
     let on_answer = Arc::new(on_answer);

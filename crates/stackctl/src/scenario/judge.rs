@@ -97,8 +97,8 @@ pub fn settled(expect: &Expect, seen: &Seen) -> bool {
     let alert = expect.alert.is_none() || seen.alert_at.is_some();
     let action = match &expect.action {
         ActionExpected::None => true,
-        ActionExpected::Any => seen.incidents.iter().all(Incident::closed),
-        ActionExpected::Do(_) => seen.verdict_at.is_some() && seen.incidents.iter().all(Incident::closed),
+        ActionExpected::Any => !seen.incidents.iter().any(Incident::is_pending),
+        ActionExpected::Do(_) => seen.verdict_at.is_some() && !seen.incidents.iter().any(Incident::is_pending),
     };
     alert && action && seen.broken_at.is_some() && seen.sli_good_at.is_some()
 }
@@ -108,7 +108,8 @@ pub fn judge(scenario: &Scenario, seen: &Seen, after: &Aftermath) -> Report {
     let expect = &scenario.expect;
     let mut checks = Vec::new();
     let mut check = |what: String, passed: bool, detail: String| checks.push(Check { what, passed, detail });
-    let at = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), |time| format!("after {}", duration(time)));
+    let at =
+        |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), |time| format!("after {}", duration(time)));
     let in_time = |time: Option<Duration>, limit: Duration| time.is_some_and(|time| time <= limit);
 
     if let Some(alert) = &expect.alert {
@@ -126,7 +127,11 @@ pub fn judge(scenario: &Scenario, seen: &Seen, after: &Aftermath) -> Report {
             let right = done.iter().filter(|action| **action == wanted).count();
             let what = format!("{wanted}, {times} × and nothing else");
             check(what, right == times && done.len() == times, listed);
-            check(format!("the action comes within {}", duration(*within)), in_time(seen.acted_at, *within), at(seen.acted_at));
+            check(
+                format!("the action comes within {}", duration(*within)),
+                in_time(seen.acted_at, *within),
+                at(seen.acted_at),
+            );
             let found = seen.verdict.clone().unwrap_or_else(|| "no verdict".into());
             check(format!("the verdict is {verdict}"), found == *verdict, format!("{found} {}", at(seen.verdict_at)));
         }
@@ -137,9 +142,14 @@ pub fn judge(scenario: &Scenario, seen: &Seen, after: &Aftermath) -> Report {
         in_time(seen.sli_good_at, expect.sli.within.0),
         format!("{}, {sli}", at(seen.sli_good_at)),
     );
-    let open: Vec<&str> = seen.incidents.iter().filter(|i| !i.closed()).map(|i| i.alertname.as_str()).collect();
-    let opened = format!("{} opened{}", seen.incidents.len(), if open.is_empty() { String::new() } else { format!(", open: {}", open.join(", ")) });
-    check("every incident is closed".into(), open.is_empty(), opened);
+    // What the policy leaves to people stays open until its alert ends, which may take hours (error budgets).
+    let open: Vec<&str> = seen.incidents.iter().filter(|i| i.is_pending()).map(|i| i.alertname.as_str()).collect();
+    let opened = format!(
+        "{} opened{}",
+        seen.incidents.len(),
+        if open.is_empty() { String::new() } else { format!(", open: {}", open.join(", ")) }
+    );
+    check("no incident is still being dealt with".into(), open.is_empty(), opened);
 
     if let (Some(load), Some(report)) = (&scenario.load, &after.load) {
         let strange: Vec<String> = report
@@ -202,7 +212,12 @@ mod tests {
 
     fn closed(actions: &[&str]) -> Incident {
         let action = |verb: &&str| Action { verb: (*verb).into(), target: "s-1".into(), status: "done".into() };
-        Incident { service: Some("s".into()), state: "closed".into(), actions: actions.iter().map(action).collect(), ..Incident::default() }
+        Incident {
+            service: Some("s".into()),
+            state: "closed".into(),
+            actions: actions.iter().map(action).collect(),
+            ..Incident::default()
+        }
     }
 
     fn good() -> (Seen, Aftermath) {
@@ -217,7 +232,8 @@ mod tests {
             sli: Some(0.0),
             incidents: vec![closed(&["restart"])],
         };
-        let load = load::Report { statuses: BTreeMap::from([("200".into(), 9), ("refused".into(), 1)]), ..Default::default() };
+        let load =
+            load::Report { statuses: BTreeMap::from([("200".into(), 9), ("refused".into(), 1)]), ..Default::default() };
         (seen, Aftermath { load: Some(load), transactions: Some((3, Vec::new())), ..Aftermath::default() })
     }
 
@@ -236,7 +252,8 @@ mod tests {
 
     #[test]
     fn each_deviation_fails_with_its_reason() {
-        let cases: Vec<Box<dyn Fn(&mut Seen, &mut Aftermath)>> = vec![
+        type Change = Box<dyn Fn(&mut Seen, &mut Aftermath)>;
+        let cases: Vec<Change> = vec![
             Box::new(|seen, _| seen.alert_at = Some(Duration::from_secs(31))),
             Box::new(|seen, _| seen.alert_at = None),
             Box::new(|seen, _| seen.incidents = vec![closed(&["restart", "restart"])]),

@@ -25,7 +25,7 @@ pub fn load(stack: &Stack) -> Result<Vec<Scenario>> {
 /// Runs `scenario`.
 pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
     site.prepare()?;
-    let stack = Stack::open(site)?;
+    let stack = Stack::attach(site).await?;
     let scenarios = load(&stack)?;
     match command {
         ScenarioCommand::List(args) => {

@@ -30,13 +30,7 @@ const INCIDENTS: usize = 50;
 
 /// Runs one scenario and judges it. `talk` prints what happens as it happens.
 pub async fn execute(stack: &Stack, scenario: &Scenario, talk: bool) -> Result<Report> {
-    let run = Run {
-        api: Api::new(stack)?,
-        compose: stack.compose(),
-        stack,
-        scenario,
-        say: talk.then(Progress::new),
-    };
+    let run = Run { api: Api::new(stack)?, compose: stack.compose(), stack, scenario, say: talk.then(Progress::new) };
     run.headline();
     let before = run.quiet().await?;
     let token = run.fault_token().await?;
@@ -143,7 +137,7 @@ impl Run<'_> {
         if let Some(container) = sick {
             return Ok(Some(format!("{} is {} {}", container.service, container.state, container.health)));
         }
-        if let Some(open) = self.api.incidents(INCIDENTS).await?.iter().find(|incident| !incident.closed()) {
+        if let Some(open) = self.api.incidents(INCIDENTS).await?.iter().find(|incident| incident.is_pending()) {
             return Ok(Some(format!("{} of {} is being dealt with", open.alertname, open.service())));
         }
         if let Some(alert) = &self.scenario.expect.alert {
@@ -231,8 +225,7 @@ impl Run<'_> {
     /// One look at alerts, incidents and SLI; what cannot be asked right now is simply not seen.
     async fn look(&self, started: Instant, before: &Before, seen: &mut Seen) {
         let expect = &self.scenario.expect;
-        let (alerts, incidents, sli) =
-            tokio::join!(
+        let (alerts, incidents, sli) = tokio::join!(
             self.api.alerts(),
             self.api.incidents_in_detail(INCIDENTS, |id| !before.incidents.contains(id)),
             self.api.value(&expect.sli.query)
@@ -275,7 +268,8 @@ impl Run<'_> {
                 self.event(started, &format!("the alert-bot did: {} {}", action.verb, incident.service()));
                 seen.acted_at.get_or_insert(now);
             }
-            if let (Some(verdict), true) = (&incident.verdict, known.is_none_or(|old| old.verdict != incident.verdict)) {
+            if let (Some(verdict), true) = (&incident.verdict, known.is_none_or(|old| old.verdict != incident.verdict))
+            {
                 self.event(started, &format!("verdict on {}: {}", incident.service(), verdict.replace('_', " ")));
             }
             if let ActionExpected::Do(ActionWanted { target, .. }) = &self.scenario.expect.action

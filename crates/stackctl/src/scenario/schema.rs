@@ -350,7 +350,9 @@ pub fn load(dir: &Path, known: impl Fn(&str) -> bool) -> Result<Vec<Scenario>> {
     let mut scenarios = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
-        let (Some(name), Some("yaml")) = (path.file_stem(), path.extension().and_then(|e| e.to_str())) else { continue };
+        let (Some(name), Some("yaml")) = (path.file_stem(), path.extension().and_then(|e| e.to_str())) else {
+            continue;
+        };
         let text = std::fs::read_to_string(&path)?;
         let file = format!("scenarios/{}.yaml", name.to_string_lossy());
         let scenario = parse(&name.to_string_lossy(), &text).with_context(|| file.clone())?;

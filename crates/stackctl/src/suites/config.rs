@@ -90,7 +90,11 @@ async fn compose(bench: &Bench<'_>, tally: &mut Tally) -> Result<()> {
             config = stack.compose().command(["config", "--quiet"]);
         }
         let result = exec::stdout(config, std::time::Duration::from_secs(60)).await;
-        let what = if profile.is_empty() { "docker compose config".to_owned() } else { format!("docker compose --profile {profile} config") };
+        let what = if profile.is_empty() {
+            "docker compose config".to_owned()
+        } else {
+            format!("docker compose --profile {profile} config")
+        };
         bench.check(tally, &verify::check(what, result.map(|_| format!("compose {version}"))));
     }
     Ok(())

@@ -148,19 +148,26 @@ fn weaknesses(service: &str, container: &Value, secrets: &[String]) -> Vec<Strin
     demand(list(&host["CapAdd"]).is_empty(), "adds capabilities");
     demand(host["Privileged"] == false, "is privileged");
     let options = list(&host["SecurityOpt"]);
-    demand(options.iter().any(|option| option.starts_with("no-new-privileges") && !option.ends_with("false")), "may gain privileges");
+    demand(
+        options.iter().any(|option| option.starts_with("no-new-privileges") && !option.ends_with("false")),
+        "may gain privileges",
+    );
     demand(host["Memory"].as_i64().unwrap_or(0) > 0, "has no memory limit");
     demand(host["NanoCpus"].as_i64().unwrap_or(0) > 0, "has no CPU limit");
     demand(host["PidsLimit"].as_i64().unwrap_or(0) > 0, "has no limit on processes");
     demand(host["LogConfig"]["Config"]["max-size"].is_string(), "its log may grow without end");
-    demand(host["PidMode"] != "host" && host["NetworkMode"] != "host" && host["IpcMode"] != "host", "shares a namespace with the host");
+    demand(
+        host["PidMode"] != "host" && host["NetworkMode"] != "host" && host["IpcMode"] != "host",
+        "shares a namespace with the host",
+    );
     let ports = host["PortBindings"].as_object().into_iter().flat_map(|ports| ports.values());
     let open = ports.filter_map(Value::as_array).flatten().any(|port| port["HostIp"] != "127.0.0.1");
     demand(!open, "publishes a port beyond this machine");
     let mounts = container["Mounts"].as_array().into_iter().flatten();
     let socket = mounts.filter_map(|mount| mount["Destination"].as_str()).any(|to| to.ends_with("docker.sock"));
     demand(!socket || service == "docker-guard", "sees the Docker socket");
-    let shown = format!("{}{}{}", container["Config"]["Env"], container["Config"]["Cmd"], container["Config"]["Entrypoint"]);
+    let shown =
+        format!("{}{}{}", container["Config"]["Env"], container["Config"]["Cmd"], container["Config"]["Entrypoint"]);
     demand(!secrets.iter().any(|secret| shown.contains(secret)), "shows a secret in its environment or command");
     for variable in list(&container["Config"]["Env"]) {
         let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
@@ -176,7 +183,21 @@ async fn secret_modes(stack: &Stack) -> Result<String> {
     let image = image.context("REDIS_IMAGE is not set")?;
     let volume = format!("{}_secrets:/s:ro", stack.site.project);
     let list = "find /s -type f | wc -l; find /s -type f ! -perm 0400; find /s -mindepth 1 -type d ! -perm 0500";
-    let run = docker(["run", "--rm", "--network", "none", "--user", "0", "--volume", &volume, "--entrypoint", "/bin/sh", &image, "-c", list]);
+    let run = docker([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        "0",
+        "--volume",
+        &volume,
+        "--entrypoint",
+        "/bin/sh",
+        &image,
+        "-c",
+        list,
+    ]);
     let text = exec::stdout(run, LIMIT).await?;
     let mut lines = text.lines();
     let count = lines.next().unwrap_or("0").trim().to_owned();

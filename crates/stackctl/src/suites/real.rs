@@ -47,7 +47,10 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     let port = |name: &str| chosen.get(name).map_or(0, |port| port.chosen);
     let address = |name: &str| format!("http://127.0.0.1:{}", port(name));
     let mut environment = vec![
-        ("TEST_POSTGRES_URL", format!("postgres://postgres:postgres@127.0.0.1:{}/postgres", port("TEST_POSTGRES_PORT"))),
+        (
+            "TEST_POSTGRES_URL",
+            format!("postgres://postgres:postgres@127.0.0.1:{}/postgres", port("TEST_POSTGRES_PORT")),
+        ),
         ("TEST_REDIS_URL", format!("redis://127.0.0.1:{}", port("TEST_REDIS_PORT"))),
         ("TEST_S3_ENDPOINT", address("TEST_LAKE_PORT")),
         ("TEST_S3_ACCESS_KEY", "test".into()),
@@ -66,7 +69,8 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
         exec::capture(down, Duration::from_secs(120)).await?;
     }
     // Containers that a failed test left behind carry this label.
-    let left = exec::stdout(docker(["ps", "-aq", "--filter", "label=selfheal.test=true"]), Duration::from_secs(30)).await?;
+    let left =
+        exec::stdout(docker(["ps", "-aq", "--filter", "label=selfheal.test=true"]), Duration::from_secs(30)).await?;
     for id in left.lines() {
         exec::capture(docker(["rm", "-f", "-v", id]), Duration::from_secs(60)).await?;
     }

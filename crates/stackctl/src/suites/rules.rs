@@ -62,7 +62,17 @@ async fn alertmanager(bench: &Bench<'_>, tally: &mut Tally) -> Result<()> {
     let image = bench.image("ALERTMANAGER_IMAGE").await?;
     let mount = format!("{}:/etc/alertmanager:ro", bench.site.root.join("alertmanager").display());
     let run = docker([
-        "run", "--rm", "--network", "none", "--tmpfs", "/tmp", "--volume", &mount, "--entrypoint", "/bin/sh", &image,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--tmpfs",
+        "/tmp",
+        "--volume",
+        &mount,
+        "--entrypoint",
+        "/bin/sh",
+        &image,
         "/etc/alertmanager/test.sh",
     ]);
     let step = bench.progress.step("routes, inhibitions, templates");

@@ -107,7 +107,9 @@ fn logs_are_rotated() {
 
 #[test]
 fn health_is_checked() {
-    check(|service, body| need(body.get("healthcheck").is_some() || excused(NO_HEALTH_CHECK, service), "no health check"));
+    check(|service, body| {
+        need(body.get("healthcheck").is_some() || excused(NO_HEALTH_CHECK, service), "no health check")
+    });
 }
 
 #[test]
