@@ -99,17 +99,4 @@ impl Lake {
         let line = format!("{}\n", serde_json::json!({ "object": object, "reason": reason }));
         self.put(&format!("{QUARANTINE}/{manifest_name}l"), line.into()).await
     }
-
-    /// The newest manifests written after `since_us`, oldest first, at most `count`.
-    ///
-    /// # Errors
-    /// As the store answers. A lake without a bucket is an empty one.
-    pub async fn newest(&self, since_us: i64, count: usize) -> Result<Vec<String>> {
-        let after = Cursor::starting_at(since_us).list_after();
-        let mut names = match self.list(MANIFESTS, &after, usize::MAX).await {
-            Err(LakeError::NotFound(_)) => return Ok(Vec::new()),
-            other => other?,
-        };
-        Ok(names.split_off(names.len().saturating_sub(count)))
-    }
 }

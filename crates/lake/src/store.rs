@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
+    client::{HttpClient, HttpConnector, HttpError, HttpRequestBody, ReqwestConnector},
     local::LocalFileSystem,
     path::Path,
     signer::Signer,
@@ -126,7 +127,7 @@ pub struct Lake {
 #[derive(Clone)]
 struct Bucket {
     signer: Arc<AmazonS3>,
-    limit: Duration,
+    client: HttpClient,
 }
 
 impl Lake {
@@ -143,8 +144,9 @@ impl Lake {
                 Ok(Self { store: Arc::new(store), bucket: None, observer, newest_manifest_us: Arc::default() })
             }
             Backend::S3(s3) => {
-                let store = Arc::new(client(s3)?);
-                let bucket = Bucket { signer: store.clone(), limit: s3.request_timeout };
+                let store = Arc::new(s3_client(s3)?);
+                let client = ReqwestConnector::default().connect(&options(s3))?;
+                let bucket = Bucket { signer: store.clone(), client };
                 Ok(Self { store, bucket: Some(bucket), observer, newest_manifest_us: Arc::default() })
             }
         }
@@ -195,8 +197,13 @@ impl Lake {
             let ordered = self.bucket.is_some();
             let names = self.store.list_with_offset(Some(&prefix), &offset);
             let names = names.map_ok(|meta| meta.location.filename().unwrap_or_default().to_owned());
-            let mut names: Vec<String> =
-                if ordered { names.take(limit).try_collect().await? } else { names.try_collect().await? };
+            let names: Result<Vec<String>, _> =
+                if ordered { names.take(limit).try_collect().await } else { names.try_collect().await };
+            let mut names = match names.map_err(LakeError::from) {
+                // The first writer makes the bucket; until then the lake is empty, not broken.
+                Err(LakeError::NotFound(_)) => Vec::new(),
+                other => other?,
+            };
             names.sort_unstable();
             names.truncate(limit);
             Ok(names)
@@ -205,12 +212,14 @@ impl Lake {
     }
 
     async fn make_bucket(&self) -> Result<()> {
-        let Some(Bucket { signer, limit }) = &self.bucket else { return Ok(()) };
+        let Some(Bucket { signer, client }) = &self.bucket else { return Ok(()) };
         let url = signer.signed_url(http::Method::PUT, &Path::default(), Duration::from_secs(60)).await?;
+        let request = http::Request::put(url.as_str())
+            .body(HttpRequestBody::empty())
+            .map_err(|e| LakeError::Refused(format!("making the bucket: {e}")))?;
         let unavailable =
-            |e: reqwest::Error| LakeError::Unavailable { status: None, detail: e.without_url().to_string() };
-        let client = reqwest::Client::builder().timeout(*limit).build().map_err(unavailable)?;
-        let status = client.put(url).send().await.map_err(unavailable)?.status();
+            |e: HttpError| LakeError::Unavailable { status: None, detail: format!("making the bucket: {e}") };
+        let status = client.execute(request).await.map_err(unavailable)?.status();
         // 409: another client was faster.
         if status.is_success() || status == http::StatusCode::CONFLICT {
             tracing::info!("made the bucket of the lake");
@@ -245,15 +254,18 @@ impl Lake {
     }
 }
 
-fn client(s3: &S3) -> Result<AmazonS3> {
+fn options(s3: &S3) -> ClientOptions {
     let plain = s3.endpoint.starts_with("http://");
-    let options = ClientOptions::new()
+    ClientOptions::new()
         .with_allow_http(plain)
         // A container without CA certificates must still build a client for plain HTTP.
         .with_no_system_certificates(plain)
         .with_connect_timeout(s3.connect_timeout)
         .with_timeout(s3.request_timeout)
-        .with_pool_max_idle_per_host(2);
+        .with_pool_max_idle_per_host(2)
+}
+
+fn s3_client(s3: &S3) -> Result<AmazonS3> {
     // The default of 10 retries within 180 s would hide an outage for minutes.
     let retry = RetryConfig {
         backoff: BackoffConfig {
@@ -271,7 +283,7 @@ fn client(s3: &S3) -> Result<AmazonS3> {
         .with_access_key_id(s3.access_key.expose())
         .with_secret_access_key(s3.secret_key.expose())
         .with_virtual_hosted_style_request(false)
-        .with_client_options(options)
+        .with_client_options(options(s3))
         .with_retry(retry)
         .build()
         .map_err(|e| LakeError::Refused(e.to_string()))

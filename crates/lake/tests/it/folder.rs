@@ -132,18 +132,6 @@ async fn a_manifest_that_claims_too_much_is_refused() {
 }
 
 #[tokio::test]
-async fn the_newest_manifests_are_found_from_an_instant() {
-    let dir = tempfile::tempdir().unwrap();
-    let lake = folder(dir.path());
-    assert!(lake.newest(0, 3).await.unwrap().is_empty());
-    for i in 1..=5 {
-        write(&lake, &readings("b", i..=i), NOON_US + i as i64).await;
-    }
-    let names = lake.newest(0, 2).await.unwrap();
-    assert_eq!(names, [manifest_name(NOON_US + 4, "b"), manifest_name(NOON_US + 5, "b")]);
-}
-
-#[tokio::test]
 async fn two_batches_at_the_same_instant_have_two_manifests() {
     let dir = tempfile::tempdir().unwrap();
     let lake = folder(dir.path());

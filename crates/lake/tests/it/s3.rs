@@ -9,7 +9,7 @@ use crate::support::{NOON_US, drain, readings, s3, s3_settings, write};
 async fn a_round_trip_makes_the_bucket_and_pages_through_many_manifests() {
     let lake = s3(&s3_settings());
     let mut cursor = Cursor::starting_at(NOON_US);
-    assert!(lake.newest(0, 3).await.unwrap().is_empty(), "no bucket yet is an empty lake");
+    assert!(drain(&lake, &mut cursor).await.is_empty(), "no bucket yet is an empty lake");
     for i in 1..=12u64 {
         write(&lake, &readings("b", i..=i), NOON_US + i as i64 * 15_000_000).await;
     }
@@ -20,7 +20,6 @@ async fn a_round_trip_makes_the_bucket_and_pages_through_many_manifests() {
     let seqs: Vec<u64> = got.iter().flat_map(|f| &f.as_ref().unwrap().readings).map(|r| r.seq).collect();
     assert_eq!(seqs, (1..=12).flat_map(|s| [s, s]).collect::<Vec<_>>());
     assert!(drain(&lake, &mut cursor).await.is_empty());
-    assert_eq!(lake.newest(0, 2).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
