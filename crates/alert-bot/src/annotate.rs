@@ -92,11 +92,9 @@ impl Annotator {
                 action.incident
             );
             let (method, path, body) = match id {
-                Some(id) => (
-                    Method::PATCH,
-                    format!("/api/annotations/{id}"),
-                    json!({ "timeEnd": at.millis(), "text": text }),
-                ),
+                Some(id) => {
+                    (Method::PATCH, format!("/api/annotations/{id}"), json!({ "timeEnd": at.millis(), "text": text }))
+                }
                 None => (
                     Method::POST,
                     "/api/annotations".to_owned(),

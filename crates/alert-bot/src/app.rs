@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use telemetry::{Runtime, config::Service};
-use tokio::{
-    net::TcpListener,
-    sync::Notify,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

@@ -136,11 +136,17 @@ pub fn decisions(
         let plan = rule.as_ref().map(|r| &r.plan);
         let (decision, reason, text) = match (refusal, looks, plan) {
             (Some((reason, text)), ..) => ("do_not_act", reason, text),
-            (None, true, _) => match crate::engine::target::choose(&[], service.as_deref(), &state.policy, &state.scope) {
-                // With no container listed, "no such container" only means that it must be looked up.
-                Err(r) if r.reason != crate::engine::Reason::NoTarget => ("do_not_act", Some(r.reason), r.text),
-                _ => ("look_up_and_act", None, "acts if the container may be touched and its budget allows".to_owned()),
-            },
+            (None, true, _) => {
+                match crate::engine::target::choose(&[], service.as_deref(), &state.policy, &state.scope) {
+                    // With no container listed, "no such container" only means that it must be looked up.
+                    Err(r) if r.reason != crate::engine::Reason::NoTarget => ("do_not_act", Some(r.reason), r.text),
+                    _ => (
+                        "look_up_and_act",
+                        None,
+                        "acts if the container may be touched and its budget allows".to_owned(),
+                    ),
+                }
+            }
             (None, false, Some(crate::policy::Plan::Ignore(because))) => ("ignore", None, because.clone()),
             (None, false, _) => ("nothing", None, "the alert changes nothing".to_owned()),
         };

@@ -60,24 +60,82 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, Error> {
         let metrics = Self {
             http: HttpMetrics::new(registry)?,
-            webhooks: registry.counter_vec("alertbot_webhooks_total", "Notifications received, by what became of them.", &["result"])?,
-            ack: registry.histogram("alertbot_webhook_ack_seconds", "Time from a notification's arrival to its being on disk, in seconds.", LATENCY_BUCKETS)?,
-            incidents: registry.counter_vec("alertbot_incidents_total", "Incidents closed, by outcome.", &["outcome"])?,
+            webhooks: registry.counter_vec(
+                "alertbot_webhooks_total",
+                "Notifications received, by what became of them.",
+                &["result"],
+            )?,
+            ack: registry.histogram(
+                "alertbot_webhook_ack_seconds",
+                "Time from a notification's arrival to its being on disk, in seconds.",
+                LATENCY_BUCKETS,
+            )?,
+            incidents: registry.counter_vec(
+                "alertbot_incidents_total",
+                "Incidents closed, by outcome.",
+                &["outcome"],
+            )?,
             open: registry.int_gauge("alertbot_incidents_open", "Incidents that are not closed.")?,
-            actions: registry.counter_vec("alertbot_actions_total", "Actions on containers, by verb and result.", &["verb", "result"])?,
-            refusals: registry.counter_vec("alertbot_refusals_total", "Decisions not to act, by reason.", &["reason"])?,
-            verdicts: registry.counter_vec("alertbot_verdicts_total", "Verifications that came to an end, by verdict.", &["verdict"])?,
-            budget: registry.int_gauge_vec("alertbot_budget_remaining", "Actions left for a target within its rule's window.", &["target"])?,
-            detect: registry.histogram("alertbot_time_to_detect_seconds", "Time from an alert's beginning to its incident, in seconds.", REPAIR_BUCKETS)?,
-            act: registry.histogram("alertbot_time_to_act_seconds", "Time from an incident's opening to its first action, in seconds.", LATENCY_BUCKETS)?,
-            repair: registry.histogram("alertbot_time_to_repair_seconds", "Time from an alert's beginning to its verified repair, in seconds.", REPAIR_BUCKETS)?,
-            lag: registry.gauge("alertbot_journal_lag_seconds", "Age of the oldest notification that is not worked through, in seconds.")?,
+            actions: registry.counter_vec(
+                "alertbot_actions_total",
+                "Actions on containers, by verb and result.",
+                &["verb", "result"],
+            )?,
+            refusals: registry.counter_vec(
+                "alertbot_refusals_total",
+                "Decisions not to act, by reason.",
+                &["reason"],
+            )?,
+            verdicts: registry.counter_vec(
+                "alertbot_verdicts_total",
+                "Verifications that came to an end, by verdict.",
+                &["verdict"],
+            )?,
+            budget: registry.int_gauge_vec(
+                "alertbot_budget_remaining",
+                "Actions left for a target within its rule's window.",
+                &["target"],
+            )?,
+            detect: registry.histogram(
+                "alertbot_time_to_detect_seconds",
+                "Time from an alert's beginning to its incident, in seconds.",
+                REPAIR_BUCKETS,
+            )?,
+            act: registry.histogram(
+                "alertbot_time_to_act_seconds",
+                "Time from an incident's opening to its first action, in seconds.",
+                LATENCY_BUCKETS,
+            )?,
+            repair: registry.histogram(
+                "alertbot_time_to_repair_seconds",
+                "Time from an alert's beginning to its verified repair, in seconds.",
+                REPAIR_BUCKETS,
+            )?,
+            lag: registry.gauge(
+                "alertbot_journal_lag_seconds",
+                "Age of the oldest notification that is not worked through, in seconds.",
+            )?,
             journal_errors: registry.counter("alertbot_journal_errors_total", "Writes to the journal that failed.")?,
-            reconcile: registry.gauge("alertbot_last_reconcile_timestamp_seconds", "When Alertmanager's list was last read, in seconds since the epoch.")?,
-            reconciles: registry.counter_vec("alertbot_reconciles_total", "Attempts to read Alertmanager's list.", &["result"])?,
-            policy: registry.counter_vec("alertbot_policy_loads_total", "Changes of the policy file, taken or rejected.", &["result"])?,
+            reconcile: registry.gauge(
+                "alertbot_last_reconcile_timestamp_seconds",
+                "When Alertmanager's list was last read, in seconds since the epoch.",
+            )?,
+            reconciles: registry.counter_vec(
+                "alertbot_reconciles_total",
+                "Attempts to read Alertmanager's list.",
+                &["result"],
+            )?,
+            policy: registry.counter_vec(
+                "alertbot_policy_loads_total",
+                "Changes of the policy file, taken or rejected.",
+                &["result"],
+            )?,
             escalations: registry.counter_vec("alertbot_escalations_total", "Messages to people.", &["result"])?,
-            annotations: registry.counter_vec("alertbot_annotations_total", "Annotations sent to Grafana.", &["result"])?,
+            annotations: registry.counter_vec(
+                "alertbot_annotations_total",
+                "Annotations sent to Grafana.",
+                &["result"],
+            )?,
         };
         for result in ["accepted", "malformed", "unauthorized", "unavailable"] {
             metrics.webhooks.with_label_values(&[result]);

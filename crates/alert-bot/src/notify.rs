@@ -64,16 +64,11 @@ impl Notifier {
             let result = self.send(&message).await;
             let now = Timestamp::now();
             let wait = RETRY.saturating_mul(1 << message.attempts.clamp(0, 10)).min(RETRY_MAX);
-            self.metrics
-                .escalations
-                .with_label_values(&[if result.is_ok() { "delivered" } else { "failed" }])
-                .inc();
+            self.metrics.escalations.with_label_values(&[if result.is_ok() { "delivered" } else { "failed" }]).inc();
             if let Err(error) = &result {
                 tracing::warn!(error, attempt = message.attempts + 1, "a message to people was not taken");
             }
-            if let Err(error) =
-                self.journal.outbox_tried(message.id, result.is_ok(), now.plus(wait), now).await
-            {
+            if let Err(error) = self.journal.outbox_tried(message.id, result.is_ok(), now.plus(wait), now).await {
                 tracing::warn!(%error, "a message's delivery could not be written down");
             }
             delivered += usize::from(result.is_ok());

@@ -159,13 +159,7 @@ impl Backend for DockerBackend {
         }
     }
 
-    async fn act(
-        &self,
-        id: &str,
-        verb: Verb,
-        stop_timeout: Duration,
-        limit: Duration,
-    ) -> Result<(), BackendError> {
+    async fn act(&self, id: &str, verb: Verb, stop_timeout: Duration, limit: Duration) -> Result<(), BackendError> {
         let docker = self.client().await?;
         let result = match verb {
             Verb::Restart => {

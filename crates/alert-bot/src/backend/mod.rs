@@ -44,8 +44,7 @@ pub trait Backend: Send + Sync {
     async fn inspect(&self, id: &str) -> Result<Workload, BackendError>;
 
     /// Does it, and returns when it is done.
-    async fn act(&self, id: &str, verb: Verb, stop_timeout: Duration, limit: Duration)
-    -> Result<(), BackendError>;
+    async fn act(&self, id: &str, verb: Verb, stop_timeout: Duration, limit: Duration) -> Result<(), BackendError>;
 
     /// Whether it can be used.
     async fn ping(&self) -> Result<(), BackendError>;

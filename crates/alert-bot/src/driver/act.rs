@@ -19,9 +19,7 @@ pub async fn act(tools: Tools, action: Action) -> Event {
             CallOutcome::NotPerformed(error.to_string())
         }
         Err(error @ BackendError::Refused(_)) => CallOutcome::Refused(error.to_string()),
-        Err(error @ (BackendError::TimedOut(_) | BackendError::Failed(_))) => {
-            CallOutcome::Unknown(error.to_string())
-        }
+        Err(error @ (BackendError::TimedOut(_) | BackendError::Failed(_))) => CallOutcome::Unknown(error.to_string()),
     };
     if outcome != CallOutcome::Done {
         telemetry::trace::set_error("the action did not return as done");

@@ -19,10 +19,7 @@ use tracing::Instrument;
 use crate::{
     annotate::Annotator,
     backend::Backend,
-    engine::{
-        Action, ActionStatus, AlertStatus, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State,
-        Status, decide,
-    },
+    engine::{Action, ActionStatus, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, decide},
     intake,
     journal::{Delivery, Journal},
     metrics::Metrics,
@@ -131,8 +128,13 @@ impl Driver {
     /// One turn: decide on each event, write everything down, start the work.
     async fn turn(&mut self, events: Vec<Event>, processed: Option<i64>) {
         let mut effects = Vec::new();
-        for event in events {
+        for mut event in events {
             let now = Timestamp::now();
+            if let Event::Alert { alert, received_at, trace, .. } = &mut event
+                && self.state.opens(alert, *received_at)
+            {
+                *trace = spans::begin(alert);
+            }
             let span = self.spans.for_event(&self.state, &event);
             let decided = span.in_scope(|| decide(&self.state, event, now));
             for effect in &decided {
@@ -238,11 +240,7 @@ impl Driver {
             let events: Vec<_> = alerts
                 .by_ref()
                 .take(ALERTS)
-                .map(|alert| {
-                    let opens = alert.status == Status::Firing && !self.state.is_open(&alert.fingerprint);
-                    let trace = if opens { spans::begin(&alert) } else { None };
-                    Event::Alert { alert, source: Source::Webhook, received_at, trace }
-                })
+                .map(|alert| Event::Alert { alert, source: Source::Webhook, received_at, trace: None })
                 .collect();
             let last = alerts.peek().is_none();
             self.turn(events, last.then_some(id)).await;
@@ -401,10 +399,7 @@ impl Driver {
 }
 
 fn is_durable(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Put(_) | Effect::PutAction(_) | Effect::Ended(..) | Effect::Page(_) | Effect::Note(_)
-    )
+    matches!(effect, Effect::Put(_) | Effect::PutAction(_) | Effect::Ended(..) | Effect::Page(_) | Effect::Note(_))
 }
 
 /// A line of the record about the bot itself.
@@ -454,9 +449,6 @@ pub async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: Ca
         }
     }
 }
-
-/// What Alertmanager says of many alerts.
-pub(crate) type Statuses = std::collections::BTreeMap<String, AlertStatus>;
 
 /// The current trace context, for incidents.
 pub(crate) fn current_trace() -> Option<crate::engine::Trace> {

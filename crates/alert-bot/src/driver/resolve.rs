@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span};
 
-use super::{Sender, Statuses, Tools};
+use super::{Sender, Tools};
 use crate::{
     backend::BackendError,
     engine::{
-        Event, Reason, Scope, Seen, Workload,
+        AlertLook, Event, Reason, Scope, Seen, Workload,
         target::{self, Refusal},
     },
     policy::reload::Loaded,
@@ -54,7 +54,6 @@ pub fn start(
 async fn answer(tools: &Tools, loaded: &Loaded, scope: &Scope, batch: &mut Vec<Request>) -> Vec<Event> {
     let at = Timestamp::now();
     let (listed, statuses) = tokio::join!(tools.backend.list(), tools.observer.alertmanager.statuses());
-    let statuses: Statuses = statuses.unwrap_or_default();
     let mut inspected: BTreeMap<String, Result<Workload, Refusal>> = BTreeMap::new();
     let mut events = Vec::with_capacity(batch.len());
     for request in batch.drain(..) {
@@ -75,7 +74,12 @@ async fn answer(tools: &Tools, loaded: &Loaded, scope: &Scope, batch: &mut Vec<R
             },
             Err(refusal) => Err(refusal),
         };
-        let alert = statuses.get(&request.fingerprint).cloned();
+        let alert = match &statuses {
+            None => AlertLook::Unasked,
+            Some(statuses) => statuses
+                .get(&request.fingerprint)
+                .map_or(AlertLook::Unlisted, |status| AlertLook::Listed(status.clone())),
+        };
         events.push(Event::Resolved { incident: request.incident, seen: Seen { at, workload, alert } });
     }
     events
@@ -84,9 +88,7 @@ async fn answer(tools: &Tools, loaded: &Loaded, scope: &Scope, batch: &mut Vec<R
 fn unavailable(error: &BackendError) -> Refusal {
     let soon = Timestamp::now().plus(std::time::Duration::from_secs(5));
     match error {
-        BackendError::NotFound => {
-            Refusal::new(Reason::NoTarget, "the container has gone meanwhile").retry(soon)
-        }
+        BackendError::NotFound => Refusal::new(Reason::NoTarget, "the container has gone meanwhile").retry(soon),
         other => Refusal::new(Reason::BackendUnavailable, format!("docker-guard {other}")).retry(soon),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Reason,
-    event::{Ask, CallOutcome, Command, Effect, NoteKind, Seen},
+    event::{AlertLook, Ask, CallOutcome, Command, Effect, NoteKind, Seen},
     gates,
     model::{Action, ActionStatus, Decision, Incident, Phase, RunState, Verification, Workload},
     target::Refusal,
@@ -43,10 +43,19 @@ impl Turn<'_> {
         if incident.phase != Phase::Waiting {
             return;
         }
-        if let Some(status) = &seen.alert
-            && self.silence(&mut incident, status.suppressed.clone())
-        {
-            return;
+        match &seen.alert {
+            AlertLook::Listed(status) => {
+                if self.silence(&mut incident, status.suppressed.clone()) {
+                    return;
+                }
+            }
+            // Notifications can be old: of a bot that was down, or of an alert that ended meanwhile.
+            // What was sent by hand was never listed.
+            AlertLook::Unlisted if !incident.manual => {
+                let refusal = Refusal::new(Reason::AlertGone, Reason::AlertGone.explain());
+                return self.refuse_and_look_again(incident, refusal);
+            }
+            AlertLook::Unlisted | AlertLook::Unasked => {}
         }
         if let Err(refusal) = self.gate(&incident, heal, gates::BEFORE_LOOKUP, None) {
             return self.refuse_and_look_again(incident, refusal);
@@ -56,14 +65,19 @@ impl Turn<'_> {
             Err(refusal) => return self.refuse_and_look_again(incident, refusal.clone()),
         };
         incident.target = Some(workload.target());
-        let last = self.state.stamps.get(&workload.name).and_then(|s| s.values().max());
-        if last.is_some_and(|at| *at >= seen.at) {
+        let last = self.state.stamps.get(&workload.name).and_then(|s| s.values().map(|stamp| stamp.at).max());
+        if last.is_some_and(|at| at >= seen.at) {
             // Somebody acted after the look: it says nothing any more.
             self.put(incident.clone());
             return self.ask(Ask::Resolve(id.to_owned()), Command::Resolve { incident: id.to_owned() });
         }
         let first = incident.step;
-        match heal.steps.iter().enumerate().skip(first).find_map(|(i, s)| Some((i, verb_for(s.action, workload.state)?)))
+        match heal
+            .steps
+            .iter()
+            .enumerate()
+            .skip(first)
+            .find_map(|(i, s)| Some((i, verb_for(s.action, workload.state)?)))
         {
             Some((step, verb)) => {
                 incident.step = step;
@@ -106,8 +120,7 @@ impl Turn<'_> {
             error: None,
         };
         let text = format!("{verb} {} (rule {}, step {})", workload.name, rule.name, incident.step + 1);
-        incident.decision =
-            Some(Decision { reason: None, text: text.clone(), at: self.now, step: incident.step });
+        incident.decision = Some(Decision { reason: None, text: text.clone(), at: self.now, step: incident.step });
         incident.phase = Phase::Acting;
         incident.action = Some(action.id.clone());
         incident.verification = None;
@@ -159,10 +172,7 @@ impl Turn<'_> {
     pub(super) fn inspect_due(&mut self) {
         let state = self.state;
         for action in state.in_flight.values() {
-            let lost = action
-                .intended_at
-                .plus(Duration::from_millis(action.timeout_ms))
-                .plus(Duration::from_secs(30));
+            let lost = action.intended_at.plus(Duration::from_millis(action.timeout_ms)).plus(Duration::from_secs(30));
             match action.status {
                 ActionStatus::Intended if lost <= self.now => {
                     self.unknown(action.clone(), "the call never came back".to_owned());
@@ -208,8 +218,7 @@ impl Turn<'_> {
 
     fn inspect_later(&mut self, mut action: Action) {
         action.next_inspect = Some(self.now.plus(INSPECT_EVERY));
-        let too_long =
-            action.unknown_since.is_some_and(|since| self.now.since(since) >= UNKNOWN_TOO_LONG);
+        let too_long = action.unknown_since.is_some_and(|since| self.now.since(since) >= UNKNOWN_TOO_LONG);
         if too_long
             && let Some(incident) = self.state.open.get(&action.incident)
             && incident.escalated_at.is_none()
@@ -236,6 +245,7 @@ impl Turn<'_> {
             since: self.now,
             deadline: self.now.plus(verify.within.get()),
             good_since: None,
+            good_looks: 0,
             started_at: None,
             next_at: self.now.plus(verify.every.get()),
             last: None,
@@ -261,11 +271,7 @@ impl Turn<'_> {
         match refused {
             Some(reason) => self.refuse(incident, Refusal::new(reason, why)),
             None if incident.alert_active => self.put(incident),
-            None => self.close(
-                incident,
-                super::Outcome::Resolved,
-                "the alert has ended, and nothing was done",
-            ),
+            None => self.close(incident, super::Outcome::Resolved, "the alert has ended, and nothing was done"),
         }
     }
 }

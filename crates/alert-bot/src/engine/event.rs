@@ -82,7 +82,7 @@ pub struct Snapshot {
 }
 
 /// What Alertmanager says of one alert.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertStatus {
     /// Kept back, and why.
     pub suppressed: Option<Suppression>,
@@ -95,8 +95,19 @@ pub struct Seen {
     pub at: Timestamp,
     /// The one container that is meant, or why there is none.
     pub workload: Result<Workload, Refusal>,
-    /// What Alertmanager says of the alert, if it could be asked and knows it.
-    pub alert: Option<AlertStatus>,
+    /// What Alertmanager says of the alert.
+    pub alert: AlertLook,
+}
+
+/// What Alertmanager said when it was asked about one alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertLook {
+    /// It could not be asked: the notification stands.
+    Unasked,
+    /// It does not know the alert (any more).
+    Unlisted,
+    /// It knows it.
+    Listed(AlertStatus),
 }
 
 /// How the call of an action ended.

@@ -46,9 +46,7 @@ pub(super) const ON_TARGET: &[Gate] =
 
 impl Case<'_> {
     fn target(&self) -> Option<&str> {
-        self.workload
-            .map(|w| w.name.as_str())
-            .or_else(|| self.incident.target.as_ref().map(|t| t.name.as_str()))
+        self.workload.map(|w| w.name.as_str()).or_else(|| self.incident.target.as_ref().map(|t| t.name.as_str()))
     }
 
     /// Times of the actions within `window`, oldest first.
@@ -59,7 +57,7 @@ impl Case<'_> {
             .stamps
             .iter()
             .filter(|(name, _)| target.is_none_or(|t| t == name.as_str()))
-            .flat_map(|(_, stamps)| stamps.values().copied())
+            .flat_map(|(_, stamps)| stamps.values().map(|stamp| stamp.at))
             .filter(|at| *at > oldest)
             .collect();
         times.sort_unstable();
@@ -86,9 +84,7 @@ fn done_before(case: &Case) -> Result<(), Refusal> {
     let Some(rule) = &case.incident.rule else { return Ok(()) };
     let key = (case.incident.key(), rule.name.clone(), case.incident.step);
     match case.state.attempts.get(&key) {
-        Some(a) if a.taken => {
-            Err(Refusal::new(Reason::AlreadyDone, "this step was already taken for this very alert"))
-        }
+        Some(a) if a.taken => Err(Refusal::new(Reason::AlreadyDone, "this step was already taken for this very alert")),
         Some(a) if a.count >= MAX_ATTEMPTS => {
             Err(Refusal::new(Reason::ActionFailed, format!("{} attempts, none carried out", a.count)))
         }

@@ -21,12 +21,12 @@ mod turn;
 pub(crate) mod verifying;
 
 pub use event::{
-    AlertStatus, CallOutcome, Command, Effect, Event, Note, NoteKind, Page, Probe, Seen, Sli, Snapshot, Source,
-    Tri,
+    AlertLook, AlertStatus, CallOutcome, Command, Effect, Event, Note, NoteKind, Page, Probe, Seen, Sli, Snapshot,
+    Source, Tri,
 };
 pub use model::{
-    Action, ActionStatus, Alert, AlertKey, Decision, Health, Incident, Judgement, Outcome, Phase, RunState,
-    Status, Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
+    Action, ActionStatus, Alert, AlertKey, Decision, Health, Incident, Judgement, Outcome, Phase, RunState, Status,
+    Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
 };
 pub use reason::Reason;
 pub use state::{Ended, MEMORY, Scope, State};

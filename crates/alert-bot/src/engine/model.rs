@@ -117,15 +117,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, for initialising metrics.
-    pub const ALL: [Self; 7] = [
-        Self::Healed,
-        Self::NotHealed,
-        Self::Unverified,
-        Self::Resolved,
-        Self::Silenced,
-        Self::Expired,
-        Self::Covered,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Healed, Self::NotHealed, Self::Unverified, Self::Resolved, Self::Silenced, Self::Expired, Self::Covered];
 
     /// As written in metrics and records.
     pub const fn as_str(self) -> &'static str {
@@ -323,6 +316,8 @@ pub struct Verification {
     pub deadline: Timestamp,
     /// Everything is good since then.
     pub good_since: Option<Timestamp>,
+    /// Looks in a row that were good: a clock that jumps forward proves nothing.
+    pub good_looks: u32,
     /// The container's start that `good_since` belongs to.
     pub started_at: Option<Timestamp>,
     /// When to look next.

@@ -34,6 +34,7 @@ reasons! {
     Silenced = "silenced", "The alert is silenced in Alertmanager.";
     Inhibited = "inhibited", "Another alert inhibits this one in Alertmanager.";
     Muted = "muted", "The alert is muted by a time interval in Alertmanager.";
+    AlertGone = "alert_gone", "Alertmanager does not know the alert any more.";
     Hold = "hold", "The alert has not fired for the rule's hold time yet.";
     AlreadyDone = "already_done", "This step was already taken for this very alert.";
     EmptySelector = "empty_selector", "The alert does not say which service is meant, and the rule has no default.";

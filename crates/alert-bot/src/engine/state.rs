@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::{Ask, Effect},
-    model::{Action, ActionStatus, AlertKey, Incident, Outcome, Phase},
+    model::{Action, ActionStatus, Alert, AlertKey, Incident, Outcome, Phase, Status},
 };
 use crate::{
     policy::{LONGEST_WINDOW, Policy},
@@ -26,6 +26,15 @@ pub struct Scope {
     pub project: String,
     /// The bot's own container id or a prefix of it, if it runs in one.
     pub own_id: Option<String>,
+}
+
+/// That an action was taken, for as long as a budget can count it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was intended.
+    pub at: Timestamp,
+    /// By which rule.
+    pub rule: String,
 }
 
 /// Attempts at one step for one occurrence of an alert.
@@ -55,7 +64,7 @@ pub struct State {
     pub(super) by_fingerprint: BTreeMap<String, String>,
     pub(super) ended: BTreeMap<AlertKey, Ended>,
     pub(super) in_flight: BTreeMap<String, Action>,
-    pub(super) stamps: BTreeMap<String, BTreeMap<String, Timestamp>>,
+    pub(super) stamps: BTreeMap<String, BTreeMap<String, Stamp>>,
     pub(super) attempts: BTreeMap<StepKey, Attempts>,
     pub(super) pages: BTreeMap<String, Timestamp>,
     pub(super) asked: BTreeMap<Ask, Timestamp>,
@@ -148,15 +157,14 @@ impl State {
         if action.status == ActionStatus::NotPerformed {
             stamps.remove(&action.id);
         } else {
-            stamps.insert(action.id.clone(), action.intended_at);
+            stamps.insert(action.id.clone(), Stamp { at: action.intended_at, rule: action.rule.clone() });
         }
         let oldest = action.intended_at.minus(LONGEST_WINDOW);
-        stamps.retain(|_, at| *at >= oldest);
+        stamps.retain(|_, stamp| stamp.at >= oldest);
         if stamps.is_empty() {
             self.stamps.remove(&action.target.name);
         }
-        let attempts =
-            self.attempts.entry((action.key.clone(), action.rule.clone(), action.step)).or_default();
+        let attempts = self.attempts.entry((action.key.clone(), action.rule.clone(), action.step)).or_default();
         attempts.count = attempts.count.max(action.attempt);
         // Only the last attempt can have happened: there is none after one that may have.
         if action.attempt == attempts.count {
@@ -184,7 +192,7 @@ impl State {
         self.pages.retain(|_, at| *at >= horizon);
         let oldest = now.minus(LONGEST_WINDOW);
         self.stamps.retain(|_, stamps| {
-            stamps.retain(|_, at| *at >= oldest);
+            stamps.retain(|_, stamp| stamp.at >= oldest);
             !stamps.is_empty()
         });
     }
@@ -209,25 +217,29 @@ impl State {
         self.in_flight.values()
     }
 
-    /// Whether a firing alert with this fingerprint is already an open incident.
-    pub fn is_open(&self, fingerprint: &str) -> bool {
-        self.by_fingerprint.contains_key(fingerprint)
-    }
-
-    /// Actions left per target, by the tightest rule that has acted on it lately.
+    /// Actions left per target that was acted on lately, by the tightest of the rules that did.
     pub fn budgets(&self, now: Timestamp) -> Vec<(String, i64)> {
-        let budgets: Vec<_> = self.policy.rules.iter().filter_map(|r| r.heal()).map(|h| &h.budget).collect();
+        let left = |stamps: &BTreeMap<String, Stamp>, rule: &str| {
+            let budget = &self.policy.rules.iter().find(|r| r.name == rule)?.heal()?.budget;
+            let oldest = now.minus(budget.window.get());
+            let used = stamps.values().filter(|stamp| stamp.at > oldest).count();
+            Some((i64::from(budget.actions) - i64::try_from(used).unwrap_or(i64::MAX)).max(0))
+        };
         self.stamps
             .iter()
             .filter_map(|(target, stamps)| {
-                let left = budgets.iter().map(|budget| {
-                    let oldest = now.minus(budget.window.get());
-                    let used = stamps.values().filter(|at| **at > oldest).count();
-                    i64::from(budget.actions) - i64::try_from(used).unwrap_or(i64::MAX)
-                });
-                Some((target.clone(), left.min()?.max(0)))
+                Some((target.clone(), stamps.values().filter_map(|s| left(stamps, &s.rule)).min()?))
             })
             .collect()
+    }
+
+    /// Whether this alert would open an incident now.
+    pub fn opens(&self, alert: &Alert, received_at: Timestamp) -> bool {
+        let key =
+            AlertKey { fingerprint: alert.fingerprint.clone(), starts_at: alert.starts_at.unwrap_or(received_at) };
+        let known = self.by_fingerprint.get(&alert.fingerprint).and_then(|id| self.open.get(id));
+        let newer = known.is_none_or(|i| alert.starts_at.is_some_and(|at| at > i.starts_at));
+        alert.status == Status::Firing && newer && self.ended.get(&key).is_none_or(|e| e.may_reopen)
     }
 
     /// The durable part, in a form that can be compared.

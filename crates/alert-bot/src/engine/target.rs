@@ -87,13 +87,10 @@ pub fn choose<'a>(
     let named: Vec<_> = candidates.iter().filter(|c| c.services.iter().any(|s| s == service)).collect();
     let ours: Vec<_> = named.iter().filter(|c| c.project.as_deref() == Some(&scope.project)).collect();
     match ours.as_slice() {
-        [] if named.is_empty() => {
-            Err(Refusal::new(Reason::NoTarget, format!("no container is the service {service}")))
+        [] if named.is_empty() => Err(Refusal::new(Reason::NoTarget, format!("no container is the service {service}"))),
+        [] => {
+            Err(Refusal::new(Reason::OtherProject, format!("{service} is not a service of project {}", scope.project)))
         }
-        [] => Err(Refusal::new(
-            Reason::OtherProject,
-            format!("{service} is not a service of project {}", scope.project),
-        )),
         [one] => permitted(one, policy, scope).map(|()| **one),
         many => Err(Refusal::new(
             Reason::AmbiguousTarget,
@@ -154,8 +151,7 @@ pub fn settled(w: &Workload, min_age: Duration, now: Timestamp) -> Result<(), Re
             _ => Ok(()),
         },
         (RunState::Running, Some(started)) if now.since(started) < min_age => {
-            Err(Refusal::new(Reason::TooYoung, format!("{name} was started at {started}"))
-                .retry(started.plus(min_age)))
+            Err(Refusal::new(Reason::TooYoung, format!("{name} was started at {started}")).retry(started.plus(min_age)))
         }
         _ => Ok(()),
     }

@@ -84,6 +84,7 @@ impl<'a> Turn<'a> {
     pub(super) fn on_boot(&mut self) {
         let state = self.state;
         self.reconcile_intents();
+        self.begin_proof_anew();
         for incident in state.open.values().filter(|i| i.phase == Phase::Waiting) {
             self.evaluate(incident.clone());
         }
@@ -164,10 +165,8 @@ impl<'a> Turn<'a> {
 
     /// Writes down why not, once, and when to look again.
     pub(super) fn refuse(&mut self, mut incident: Incident, refusal: Refusal) {
-        let known = incident
-            .decision
-            .as_ref()
-            .is_some_and(|d| d.reason == Some(refusal.reason) && d.step == incident.step);
+        let known =
+            incident.decision.as_ref().is_some_and(|d| d.reason == Some(refusal.reason) && d.step == incident.step);
         incident.next_at = refusal.retry_at;
         if known && refusal.reason != Reason::AlreadyDone {
             // No news. With many alerts waiting, writing that down would be most of the work.
@@ -248,7 +247,13 @@ impl<'a> Turn<'a> {
         incident.outcome = Some(outcome);
         incident.closed_at = Some(self.now);
         incident.next_at = None;
-        self.note(&incident, NoteKind::Closed, None, why, json!({ "outcome": outcome, "starts_at": incident.starts_at }));
+        self.note(
+            &incident,
+            NoteKind::Closed,
+            None,
+            why,
+            json!({ "outcome": outcome, "starts_at": incident.starts_at }),
+        );
         self.push(Effect::Answered(Ask::Resolve(incident.id.clone())));
         self.put(incident);
     }

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{policy::Verify, timestamp::Timestamp};
 
+/// At least so many looks in a row must be good, however much time the clock claims.
+const GOOD_LOOKS: u32 = 3;
+
 /// What one look means.
 ///
 /// Bad outweighs unknown, unknown outweighs good: what could not be measured is
@@ -82,7 +85,8 @@ impl Turn<'_> {
         v.last = Some(probe);
         v.judgement = Some(judgement.clone());
         let evidence = json!({ "judgement": judgement, "probe": v.last, "good_since": v.good_since });
-        let stable = v.good_since.is_some_and(|since| self.now.since(since) >= verify.stable_for.get());
+        let long_enough = v.good_since.is_some_and(|since| self.now.since(since) >= verify.stable_for.get());
+        let stable = long_enough && v.good_looks >= GOOD_LOOKS;
         let (good, late) = (v.good_since.is_some(), self.now >= v.deadline);
         incident.verification = Some(v);
         if news {
@@ -107,24 +111,37 @@ impl Turn<'_> {
         }
     }
 
+    /// Whoever was not there cannot say that it was good all the time.
+    pub(super) fn begin_proof_anew(&mut self) {
+        let state = self.state;
+        for incident in state.open.values().filter(|i| i.phase == Phase::Verifying) {
+            let mut incident = incident.clone();
+            if let Some(v) = &mut incident.verification
+                && v.good_since.is_some()
+            {
+                v.good_since = None;
+                v.good_looks = 0;
+                self.put(incident);
+            }
+        }
+    }
+
     fn keep_score(&self, v: &mut Verification, probe: &Probe, judgement: &Judgement) {
         let started = probe.container.as_ref().ok().and_then(|c| c.as_ref()).and_then(|w| w.started_at);
         if *judgement != Judgement::Good {
             v.good_since = None;
+            v.good_looks = 0;
         } else if v.good_since.is_none() || v.started_at != started {
             // Started again meanwhile: the good time before it was another process's.
             v.good_since = Some(self.now);
+            v.good_looks = 1;
+        } else {
+            v.good_looks = v.good_looks.saturating_add(1);
         }
         v.started_at = started.or(v.started_at);
     }
 
-    fn conclude(
-        &mut self,
-        mut incident: Incident,
-        verdict: Verdict,
-        why: String,
-        evidence: serde_json::Value,
-    ) {
+    fn conclude(&mut self, mut incident: Incident, verdict: Verdict, why: String, evidence: serde_json::Value) {
         incident.verdict = Some(verdict);
         self.note(&incident, NoteKind::Verdict, None, format!("{verdict}: {why}"), evidence);
         let steps = incident.rule.as_ref().and_then(|r| r.heal()).map_or(0, |h| h.steps.len());

@@ -2,6 +2,8 @@
 //!
 //! Open to whoever can reach the port, which compose publishes on loopback only.
 
+#![allow(unused_qualifications, reason = "in what utoipa's attribute expands to")]
+
 use axum::{
     Json,
     extract::State,
@@ -59,9 +61,9 @@ impl IncidentQuery {
         let state = self.state.map(|text| {
             StateFilter::parse(&text).ok_or_else(|| invalid("state", "is neither 'open', a state, nor an outcome"))
         });
-        let after = self.cursor.map(|text| {
-            Cursor::decode(&text).ok_or_else(|| invalid("cursor", "is not one that this list gave out"))
-        });
+        let after = self
+            .cursor
+            .map(|text| Cursor::decode(&text).ok_or_else(|| invalid("cursor", "is not one that this list gave out")));
         Ok(Filter {
             state: state.transpose()?,
             service: self.service,
@@ -92,10 +94,7 @@ pub async fn incidents(
 /// One incident with its timeline, its evidence, and the reason of every refusal.
 #[utoipa::path(get, path = "/v1/incidents/{id}", tag = "incidents", params(("id" = String, Path, description = "The incident's id")),
     responses((status = 200, body = IncidentDetail), (status = 404, description = "No such incident")))]
-pub async fn incident(
-    State(app): State<AppState>,
-    Path(id): Path<String>,
-) -> Result<Json<IncidentDetail>, Problem> {
+pub async fn incident(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<IncidentDetail>, Problem> {
     detail(&app, &id).await.map(Json)
 }
 
@@ -136,8 +135,7 @@ pub async fn decisions(
     Query(query): Query<DecisionQuery>,
 ) -> Result<Json<Decisions>, Problem> {
     let limit = limit(query.limit)?;
-    let decisions =
-        app.journal.decisions(query.alert.as_deref(), limit).await.map_err(Problem::internal)?;
+    let decisions = app.journal.decisions(query.alert.as_deref(), limit).await.map_err(Problem::internal)?;
     let policy = app.policy.borrow().policy.clone();
     let policy = query.alert.map_or(Value::Null, |alert| standing(&policy, &alert));
     Ok(Json(Decisions { policy, decisions }))
@@ -145,7 +143,8 @@ pub async fn decisions(
 
 /// What a policy says of an alert by its name alone.
 fn standing(policy: &Policy, alert: &str) -> Value {
-    let rules = policy.rules.iter().filter(|r| r.matches.get("alertname").is_some_and(|v| v.iter().any(|n| n == alert)));
+    let rules =
+        policy.rules.iter().filter(|r| r.matches.get("alertname").is_some_and(|v| v.iter().any(|n| n == alert)));
     let rules: Vec<_> = rules
         .map(|rule| match &rule.plan {
             Plan::Heal(heal) => json!({
@@ -202,10 +201,7 @@ pub struct AuditQuery {
 
 /// The record, newest first.
 #[utoipa::path(get, path = "/v1/audit", tag = "audit", params(AuditQuery), responses((status = 200, body = AuditPage)))]
-pub async fn audit(
-    State(app): State<AppState>,
-    Query(query): Query<AuditQuery>,
-) -> Result<Json<AuditPage>, Problem> {
+pub async fn audit(State(app): State<AppState>, Query(query): Query<AuditQuery>) -> Result<Json<AuditPage>, Problem> {
     let limit = limit(query.limit)?;
     let entries = app.journal.audit(query.before, limit).await.map_err(Problem::internal)?;
     let next_before = entries.last().map(|e| e.seq).filter(|seq| *seq > 1);

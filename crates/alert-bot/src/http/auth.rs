@@ -48,9 +48,8 @@ mod tests {
     #[test]
     fn token_and_basic_pass_and_nothing_else_does() {
         let auth = WebhookAuth::new("alertmanager", &Secret::new("s3cret"));
-        let allows = |value: &str| {
-            auth.allows(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]))
-        };
+        let allows =
+            |value: &str| auth.allows(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]));
         let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
         assert!(allows("Bearer s3cret"));
         assert!(allows("bearer s3cret"));

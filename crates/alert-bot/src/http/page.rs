@@ -41,7 +41,8 @@ fn respond(title: &str, head: &str, body: &str, refresh: bool) -> Response {
         title = esc(title),
     );
     let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    ([(header::CONTENT_SECURITY_POLICY, policy), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Html(html)).into_response()
+    ([(header::CONTENT_SECURITY_POLICY, policy), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], Html(html))
+        .into_response()
 }
 
 fn badge(summary: &IncidentSummary) -> String {
@@ -66,7 +67,9 @@ pub async fn index(State(app): State<AppState>, Query(query): Query<IncidentQuer
     let more = incidents.len() > limit;
     incidents.truncate(limit);
 
-    let mut head = String::from("<h1>Incidents</h1><nav aria-label=\"Filter\"><a href=\"/\">all</a><a href=\"/?state=open\">open</a>");
+    let mut head = String::from(
+        "<h1>Incidents</h1><nav aria-label=\"Filter\"><a href=\"/\">all</a><a href=\"/?state=open\">open</a>",
+    );
     for (state, count) in &counts {
         let _ = write!(head, "<a href=\"/?state={state}\">{} {count}</a>", state.replace('_', " "));
     }

@@ -24,8 +24,7 @@ impl Journal {
             .bind(horizon.millis())
             .fetch(&self.readers);
         while let Some(row) = rows.try_next().await? {
-            let key =
-                AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
+            let key = AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
             state.apply(&Effect::Ended(key, Timestamp::from_millis(row.get(2))));
         }
         drop(rows);
@@ -35,8 +34,7 @@ impl Journal {
                 .bind(horizon.millis())
                 .fetch(&self.readers);
         while let Some(row) = rows.try_next().await? {
-            let key =
-                AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
+            let key = AlertKey { fingerprint: row.get(0), starts_at: Timestamp::from_millis(row.get(1)) };
             let outcome: Option<&str> = row.get(3);
             let may_reopen = outcome == Some(Outcome::Silenced.as_str());
             state.remember(key, Ended { at: Timestamp::from_millis(row.get(2)), may_reopen });
@@ -59,9 +57,8 @@ impl Journal {
             state.apply(&Effect::PutAction(Box::new(action)));
         }
         drop(rows);
-        let mut rows = sqlx::query("SELECT doc FROM outbox WHERE at >= ? ORDER BY at")
-            .bind(horizon.millis())
-            .fetch(&self.readers);
+        let mut rows =
+            sqlx::query("SELECT doc FROM outbox WHERE at >= ? ORDER BY at").bind(horizon.millis()).fetch(&self.readers);
         while let Some(row) = rows.try_next().await? {
             let page: Page = serde_json::from_str(row.get(0))?;
             state.apply(&Effect::Page(Box::new(page)));
@@ -73,19 +70,14 @@ impl Journal {
 
     /// Notifications that were acknowledged and not worked through yet, oldest first.
     pub async fn pending(&self, limit: i64) -> Result<Vec<Delivery>> {
-        let rows = sqlx::query(
-            "SELECT id, received_at, body FROM deliveries WHERE processed_at IS NULL ORDER BY id LIMIT ?",
-        )
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sqlx::query("SELECT id, received_at, body FROM deliveries WHERE processed_at IS NULL ORDER BY id LIMIT ?")
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
         Ok(rows
             .into_iter()
-            .map(|row| Delivery {
-                id: row.get(0),
-                received_at: Timestamp::from_millis(row.get(1)),
-                body: row.get(2),
-            })
+            .map(|row| Delivery { id: row.get(0), received_at: Timestamp::from_millis(row.get(1)), body: row.get(2) })
             .collect())
     }
 

@@ -101,8 +101,11 @@ impl Journal {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
             .foreign_keys(true);
-        let mut connection = options.connect().await?;
-        sqlx::migrate!().run(&mut connection).await?;
+        // Through a pool: with a connection the future is not `Send` for every lifetime.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&pool).await?;
+        pool.close().await;
+        let connection = options.connect().await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(3)
             .min_connections(0)

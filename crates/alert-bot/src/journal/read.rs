@@ -144,10 +144,7 @@ impl Journal {
 
     /// One incident.
     pub async fn incident(&self, id: &str) -> Result<Option<Incident>> {
-        let row = sqlx::query("SELECT doc FROM incidents WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?;
+        let row = sqlx::query("SELECT doc FROM incidents WHERE id = ?").bind(id).fetch_optional(&self.readers).await?;
         row.map(|row| Ok(serde_json::from_str(row.get(0))?)).transpose()
     }
 

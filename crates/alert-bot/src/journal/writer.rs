@@ -4,6 +4,8 @@
 //! to disk: under load the acknowledgements get cheaper, not slower. They also
 //! go before the engine's own commits, which are kept short for their sake.
 
+use std::collections::HashMap;
+
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::mpsc;
 
@@ -72,9 +74,8 @@ impl Writer {
 
     async fn read_head(&mut self) -> Result<(i64, Hash)> {
         let Some(connection) = self.connection.as_mut() else { return Err(JournalError::Closed) };
-        let row = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-            .fetch_optional(connection)
-            .await?;
+        let row =
+            sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(connection).await?;
         let Some(row) = row else { return Ok((0, GENESIS)) };
         let hash: Vec<u8> = row.get(1);
         let hash = hash.try_into().map_err(|_| JournalError::Audit("the last hash is not a hash".to_owned()))?;
@@ -112,9 +113,7 @@ impl Writer {
 
     async fn work(&mut self, job: Job) {
         let (result, reply) = match job {
-            Job::Effects { effects, processed, now, reply } => {
-                (self.effects(&effects, processed, now).await, reply)
-            }
+            Job::Effects { effects, processed, now, reply } => (self.effects(&effects, processed, now).await, reply),
             Job::Quarantine { at, reason, body, reply } => (self.quarantine(at, &reason, &body).await, reply),
             Job::Outbox { id, delivered, next_at, now, reply } => {
                 (self.outbox_tried(id, delivered.then_some(now), next_at).await, reply)
@@ -131,8 +130,19 @@ impl Writer {
         self.connection().await?;
         let (mut seq, mut head) = self.head;
         let mut tx = self.connection().await?.begin().await?;
-        for effect in effects {
+        // Of an incident that changed several times only the last version: the others are not news
+        // to anybody who reads after this commit.
+        let last: HashMap<&str, usize> = effects
+            .iter()
+            .enumerate()
+            .filter_map(|(i, effect)| match effect {
+                Effect::Put(incident) => Some((incident.id.as_str(), i)),
+                _ => None,
+            })
+            .collect();
+        for (i, effect) in effects.iter().enumerate() {
             match effect {
+                Effect::Put(incident) if last.get(incident.id.as_str()) != Some(&i) => {}
                 Effect::Put(incident) => put_incident(&mut tx, incident).await?,
                 Effect::PutAction(action) => put_action(&mut tx, action).await?,
                 Effect::Ended(key, at) => {

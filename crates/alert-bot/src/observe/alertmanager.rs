@@ -105,8 +105,7 @@ impl Alertmanager {
             answer.json().await.map_err(|e| format!("answered in an unknown shape: {e}"))
         }
         .await;
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
-            result.is_err().then(Instant::now);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = result.is_err().then(Instant::now);
         result
     }
 
@@ -114,7 +113,8 @@ impl Alertmanager {
     pub async fn list(&self) -> Result<List, String> {
         let asked_at = Timestamp::now();
         let listed = self.listed(LIST_LIMIT, None).await?;
-        let mut list = List { snapshot: Snapshot { asked_at: Some(asked_at), ..Default::default() }, ..Default::default() };
+        let mut list =
+            List { snapshot: Snapshot { asked_at: Some(asked_at), ..Default::default() }, ..Default::default() };
         for alert in listed {
             let suppressed = alert.status.suppression();
             if suppressed.is_none() {
@@ -134,11 +134,7 @@ impl Alertmanager {
 
     /// What it says of each alert just now; `None` if it cannot be asked quickly.
     pub async fn statuses(&self) -> Option<BTreeMap<String, AlertStatus>> {
-        let paused = self
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|at| at.elapsed() < PAUSE);
+        let paused = self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < PAUSE);
         if paused {
             return None;
         }

@@ -141,9 +141,10 @@ impl Prometheus {
         let Some(worst) = worst.filter(|w| !w.is_nan()) else {
             return Sli::Empty(format!("no value for {query}"));
         };
-        let age = ages.iter().map(|s| s.evaluated_at - s.value).fold(None, |a: Option<f64>, b| {
-            Some(a.map_or(b, |a| a.max(b)))
-        });
+        let age = ages
+            .iter()
+            .map(|s| s.evaluated_at - s.value)
+            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
         match age {
             None => Sli::Empty(format!("no timestamp for {query}")),
             Some(age) if age.is_nan() => Sli::Empty(format!("no timestamp for {query}")),
@@ -165,11 +166,10 @@ impl Prometheus {
     /// Where there is no such rule the answer is no: the alert has another source.
     pub async fn alert_fires(&self, labels: &BTreeMap<String, String>, service: &str) -> Tri {
         let name = labels.get("alertname").map_or("", String::as_str);
-        let data: RulesData =
-            match self.ask("/api/v1/rules", &[("type", "alert"), ("rule_name[]", name)]).await {
-                Ok(data) => data,
-                Err(why) => return Tri::Unknown(why),
-            };
+        let data: RulesData = match self.ask("/api/v1/rules", &[("type", "alert"), ("rule_name[]", name)]).await {
+            Ok(data) => data,
+            Err(why) => return Tri::Unknown(why),
+        };
         let now = Timestamp::now();
         let mut unknown = None;
         for (group, rule) in data.groups.iter().flat_map(|g| g.rules.iter().map(move |r| (g, r))) {

@@ -7,6 +7,8 @@
 mod document;
 mod period;
 pub mod reload;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -234,9 +236,7 @@ impl Selector {
     pub fn service(&self, labels: &BTreeMap<String, String>) -> Option<String> {
         match self {
             Self::Service(name) => Some(name.clone()),
-            Self::Label { label, default } => {
-                labels.get(label).filter(|v| !v.is_empty()).or(default.as_ref()).cloned()
-            }
+            Self::Label { label, default } => labels.get(label).filter(|v| !v.is_empty()).or(default.as_ref()).cloned(),
         }
     }
 }
@@ -280,11 +280,7 @@ impl Policy {
     pub fn empty() -> Self {
         Self {
             mode: Mode::Auto,
-            limits: Limits {
-                actions: 10,
-                window: Period::from_secs(600),
-                concurrent: 2,
-            },
+            limits: Limits { actions: 10, window: Period::from_secs(600), concurrent: 2 },
             deny: Vec::new(),
             rules: Vec::new(),
             digest: digest(""),

@@ -38,8 +38,8 @@ impl Serialize for Period {
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(text.trim()).map(Self).map_err(|_| {
-            de::Error::custom(format!("'{text}' is not a duration with a unit, such as 250ms, 10s or 2m"))
-        })
+        humantime::parse_duration(text.trim())
+            .map(Self)
+            .map_err(|_| de::Error::custom(format!("'{text}' is not a duration with a unit, such as 250ms, 10s or 2m")))
     }
 }

@@ -73,10 +73,9 @@ impl Reloader {
     /// Loads the file for the first time: here a fault is final.
     pub fn open(path: PathBuf, now: Timestamp) -> Result<(Self, watch::Receiver<Loaded>), LoadError> {
         let text = std::fs::read_to_string(&path).map_err(|e| LoadError::Unreadable(path.clone(), e))?;
-        let policy = Policy::parse(&text)
-            .map_err(|errors| LoadError::Invalid { path: path.display().to_string(), errors })?;
-        let loaded =
-            Loaded { policy: Arc::new(policy), text: text.as_str().into(), since: now, rejected: None };
+        let policy =
+            Policy::parse(&text).map_err(|errors| LoadError::Invalid { path: path.display().to_string(), errors })?;
+        let loaded = Loaded { policy: Arc::new(policy), text: text.as_str().into(), since: now, rejected: None };
         let (sender, receiver) = watch::channel(loaded);
         Ok((Self { path, seen: Ok(text), sender }, receiver))
     }

@@ -1,0 +1,123 @@
+use super::*;
+
+const HEAD: &str = "version: 1\nmode: auto\n";
+
+fn faults(text: &str) -> Vec<String> {
+    Policy::parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+fn rule(rest: &str) -> String {
+    format!("{HEAD}rules:\n  - name: r\n    match: {{alertname: A}}\n{rest}")
+}
+
+const HEAL: &str =
+    "    target: {service: api}\n    steps: [{action: restart}]\n    verify: {sli: 'x{s=\"{{service}}\"}', below: 1}\n";
+
+#[test]
+fn a_rule_gets_its_defaults() {
+    let policy = Policy::parse(&rule(HEAL)).unwrap();
+    let heal = policy.rules[0].heal().unwrap();
+    assert_eq!(heal.budget.actions, 3);
+    assert_eq!(heal.verify.stable_for, Period::from_secs(20));
+    assert_eq!(heal.min_age, Period::from_secs(30));
+    let document =
+        format!("{HEAD}defaults: {{min_age: 5s, stable_for: 1s}}\n{}", rule(HEAL).strip_prefix(HEAD).unwrap());
+    let policy = Policy::parse(&document).unwrap();
+    let heal = policy.rules[0].heal().unwrap();
+    assert_eq!((heal.min_age, heal.verify.stable_for), (Period::from_secs(5), Period::from_secs(1)));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_named_with_their_line() {
+    for (text, at, says) in [
+        (rule(&HEAL.replace("steps", "stpes")), "line 7:", "stpes"),
+        (rule(&HEAL.replace("restart", "reboot")), "line 7:", "reboot"),
+        (rule(&format!("{HEAL}    hold: 10\n")), "line 9:", "duration"),
+        (rule(HEAL).replace("mode: auto", "mode: maybe"), "line 2:", "maybe"),
+        (rule(HEAL).replace("mode: auto", "mode: auto\nmode: auto"), "line 3:", "mode"),
+        ("version: 1\nmode: [".to_owned(), "line", ""),
+        (String::new(), "", ""),
+    ] {
+        let faults = faults(&text);
+        assert!(faults[0].starts_with(at) && faults[0].contains(says), "{faults:?} in\n{text}");
+    }
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let text = format!(
+        "{HEAD}limits: {{actions: 0, window: 48h, concurrent: 0}}
+rules:
+  - name: one
+    match: {{alertname: A}}
+{HEAL}  - name: two
+    match: {{alertname: A, severity: critical}}
+    leave_to_people: ''
+  - name: three
+    match: {{alertname: B}}
+    leave_to_people: because
+    steps: [{{action: start}}]
+  - name: four
+    match: {{alertname: C}}
+    target: {{label: service, service: x}}
+    steps: [{{action: start}}]
+    verify: {{sli: 'x{{{{namespace}}}}', below: 1, above: 2}}
+"
+    );
+    let faults = faults(&text);
+    for says in [
+        "limits.actions",
+        "limits.concurrent",
+        "window 2days",
+        "leave_to_people needs the reason",
+        "rule 'three' needs exactly one of",
+        "target needs either service, or label",
+        "exactly one of below and above",
+    ] {
+        assert!(faults.iter().any(|f| f.contains(says)), "no '{says}' in {faults:#?}");
+    }
+}
+
+#[test]
+fn a_rule_behind_one_that_takes_all_is_refused() {
+    let text =
+        format!("{}  - name: late\n    match: {{alertname: [A], severity: critical}}\n    ignore: x\n", rule(HEAL));
+    assert!(faults(&text)[0].contains("'late' is never reached: 'r' takes all its alerts"));
+    let text = format!("{}  - name: late\n    match: {{alertname: [A, B]}}\n    ignore: x\n", rule(HEAL));
+    assert!(Policy::parse(&text).is_ok());
+}
+
+#[test]
+fn an_expression_needs_a_heartbeat_and_a_heartbeat_must_be_plain() {
+    let with = |sli: &str, more: &str| {
+        rule(&HEAL.replace("x{s=\"{{service}}\"}", sli).replace("below: 1", &format!("below: 1{more}")))
+    };
+    assert!(faults(&with("rate(x[1m])", ""))[0].contains("needs a heartbeat"));
+    assert!(Policy::parse(&with("rate(x[1m])", ", heartbeat: up")).is_ok());
+    assert!(faults(&with("rate(x[1m])", ", heartbeat: up == 1"))[0].contains("must be a metric's name"));
+    assert!(Policy::parse(&with("service:http_errors:ratio", "")).is_ok());
+}
+
+#[test]
+fn what_protects_the_bot_cannot_be_named_as_a_target() {
+    for name in ALWAYS_DENIED {
+        assert!(faults(&rule(&HEAL.replace("service: api", &format!("service: {name}"))))[0].contains("never touched"));
+    }
+}
+
+#[test]
+fn names_are_names() {
+    for good in ["api", "transaction-api", "a.b_c-1"] {
+        assert!(is_service_name(good), "{good}");
+    }
+    for bad in ["", "-a", "a b", "a/b", "../a", "a\n", "ä", "{{x}}", &"a".repeat(64)] {
+        assert!(!is_service_name(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_rule_survives_being_written_down_with_its_incident() {
+    let policy = Policy::parse(&rule(HEAL)).unwrap();
+    let text = serde_json::to_string(&policy.rules[0]).unwrap();
+    assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), *policy.rules[0]);
+}

@@ -1,0 +1,11 @@
+//! Integration tests on the real components: SQLite files, Docker, Prometheus,
+//! Alertmanager, and the real binary.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod heal;
+mod journal;
+mod model;
+mod process;
+mod support;
+mod webhook;
