@@ -297,7 +297,8 @@ fn panel_queries(dashboard: &Value) -> Result<Vec<PanelQuery>> {
                 panel: panel["title"].as_str().unwrap_or("untitled").to_owned(),
                 kind: kind.unwrap_or("prometheus").to_owned(),
                 expr: substitute(expr, &variables)?,
-                may_be_empty: panel["fieldConfig"]["defaults"]["noValue"].is_string(),
+                // "no data" is what a panel says that must have some.
+                may_be_empty: panel["fieldConfig"]["defaults"]["noValue"].as_str().is_some_and(|text| text != "no data"),
             });
         }
     }
