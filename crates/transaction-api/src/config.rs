@@ -272,8 +272,7 @@ mod tests {
 
     fn check(args: &[&str]) -> Result<(), String> {
         let args = std::iter::once("transaction-api").chain(args.iter().copied()).map(Into::into);
-        let config: Config =
-            telemetry::config::parse(args).map_err(|e| e.map_or_else(|e| e.to_string(), |text| text))?;
+        let config: Config = telemetry::config::parse(args).map_err(|e| e.unwrap_or_else(|e| e.to_string()))?;
         config.validate().map_err(|e| e.to_string())
     }
 

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 /// The kinds of fault; also the values of the metric's label `fault`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = FaultKind)]
 pub enum Kind {
     /// A share of requests answers 500.
     ErrorRate,

@@ -12,6 +12,7 @@ use crate::App;
 /// What follows from the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = HealthStatus)]
 pub enum Verdict {
     /// All is well.
     Ok,

@@ -1,5 +1,5 @@
 //! The service on a real Postgres and a real Redis, in this process on a free port.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bad_input;
 mod cache;

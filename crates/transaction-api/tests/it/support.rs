@@ -196,7 +196,7 @@ impl Start {
         let args = std::iter::once("transaction-api".to_owned())
             .chain(self.flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
         let config: Config = telemetry::config::parse(args.map(Into::into))
-            .unwrap_or_else(|e| panic!("{}", e.map_or_else(|e| e.to_string(), |text| text)));
+            .unwrap_or_else(|e| panic!("{}", e.unwrap_or_else(|e| e.to_string())));
         let rt = Runtime::for_test();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
