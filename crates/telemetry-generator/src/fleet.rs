@@ -155,8 +155,8 @@ impl Fleet {
         Self { machines, faults: Faults::default(), boot_id: boot_id.into(), period_us, seq: 0, last_tick_us: None }
     }
 
-    /// Takes up where an earlier process stopped: meters go on, machines are as warm as they
-    /// would be, and the time between is a gap.
+    /// Takes up where an earlier process stopped: meters go on, machines are as warm as work
+    /// has made them meanwhile, and the time between is a gap.
     pub fn restore(&mut self, kept: &[Kept], now_us: i64) -> Vec<Event> {
         let mut events = Vec::new();
         for k in kept {
@@ -164,8 +164,9 @@ impl Fleet {
             m.state.energy_mj = k.energy_mj.max(0);
             let away = now_us.saturating_sub(k.last_reading_us).max(0);
             if k.temperature.is_finite() {
-                let air = m.model.ambient.at(now_us);
-                m.state.temperature = m.model.body.step(k.temperature, air, 0.0, away as f64 / 1e6);
+                // The machine did not stop because nobody was looking.
+                let (air, heat) = (m.model.ambient.at(now_us), m.model.heat(m.model.mean_load));
+                m.state.temperature = m.model.body.step(k.temperature, air, heat, away as f64 / 1e6);
             }
             let missed = (away / self.period_us) as u64;
             if k.last_reading_us > 0 && missed > 2 {
@@ -459,7 +460,9 @@ mod tests {
         assert_eq!(second.restore(&kept, now).len(), 3);
         for (a, b) in first.machines().iter().zip(second.machines()) {
             assert_eq!(a.state.energy_mj, b.state.energy_mj);
-            assert!(b.state.temperature < a.state.temperature, "it cooled for a minute");
+            let usual = State::working(&b.model, now).temperature;
+            let (before, after) = (a.state.temperature - usual, b.state.temperature - usual);
+            assert!(after.abs() < before.abs(), "a minute nearer to what it usually is");
             assert_eq!((b.gaps.failures(), b.gaps.missed(Reason::Restart)), (1, 61));
         }
         let mut at_once = Fleet::new(3, 42, "boot-3", SECOND, START + 600 * SECOND);

@@ -55,7 +55,7 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
     let router = http::router(app.clone(), token, &rt.registry);
     let clock = tokio::spawn(run_clock(app.clone(), *config.tick_interval, rt.shutdown.clone()));
     // The writer's last flush must end before the process does.
-    let flush_limit = config.common.shutdown_grace.mul_f64(0.6);
+    let flush_limit = config.common.shutdown_grace.mul_f64(0.5);
     let writer = tokio::spawn(run_writer(app.clone(), *config.write_interval, flush_limit, rt.shutdown.clone()));
     tracing::info!(machines = config.machines, listen = %listener.local_addr()?, "fleet is running");
     telemetry::http::serve(listener, router, rt.shutdown.clone(), *config.common.shutdown_grace).await?;

@@ -160,7 +160,12 @@ pub async fn run_writer(app: Arc<App>, period: Duration, grace: Duration, shutdo
         let was_ok = app.lake_health.lock().ok != Some(false);
         // The span is the trace of one hand-over.
         let flush = tracing::Instrument::instrument(app.flush(), tracing::info_span!("write readings"));
-        if let Err(error) = flush.await
+        let result = tokio::select! {
+            // A batch that was cut off is still in flight: the last flush repeats it.
+            () = shutdown.cancelled() => break,
+            result = flush => result,
+        };
+        if let Err(error) = result
             && was_ok
         {
             let pending = app.outbox.lock().pending();
