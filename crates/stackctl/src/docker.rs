@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::state::State;
 
 /// Enough for any question to a daemon that is well.
-const QUESTION: Duration = Duration::from_secs(30);
+const QUESTION: Duration = Duration::from_secs(60);
 
 /// `docker ARGS`.
 pub fn docker<I, S>(args: I) -> Command

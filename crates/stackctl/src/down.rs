@@ -8,12 +8,15 @@ use crate::cli::DownArgs;
 use crate::docker::docker;
 use crate::exec;
 use crate::lock::Lock;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::site::Site;
 use crate::stack::Stack;
 
 /// Longer than the longest `stop_grace_period`.
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// How often it is tried.
+const TRIES: usize = 3;
 
 /// Runs `down` and checks that nothing of the project is left.
 pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
@@ -26,12 +29,16 @@ pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
     } else {
         "remove containers and networks"
     });
-    let mut down = stack.compose().command(["--profile", "*", "down", "--remove-orphans"]);
-    if args.volumes {
-        down.arg("--volumes");
+    let mut tries = 0;
+    // A busy daemon may fail to stop one container in time; the next try takes what is left.
+    while let Err(error) = remove(&stack, args.volumes, &step).await {
+        tries += 1;
+        if tries == TRIES {
+            step.failed("not removed");
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    let report = step.reporter();
-    exec::logged(down, &site.logs().join("compose-down.log"), move |line| report(line)).await?;
     let left = remains(site, args.volumes).await?;
     if !left.is_empty() {
         step.failed("something is left");
@@ -53,6 +60,15 @@ pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
         let _ = std::fs::remove_dir_all(site.logs());
     }
     Ok(())
+}
+
+async fn remove(stack: &Stack, volumes: bool, step: &Step) -> Result<()> {
+    let mut down = stack.compose().command(["--profile", "*", "down", "--remove-orphans"]);
+    if volumes {
+        down.arg("--volumes");
+    }
+    let report = step.reporter();
+    exec::logged(down, &stack.site.logs().join("compose-down.log"), move |line| report(line)).await
 }
 
 /// What still carries the project's label.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use console::style;
@@ -18,11 +19,14 @@ use crate::layout::{self, Table, duration};
 use crate::lock::Lock;
 use crate::obtain::{Obtain, Obtained};
 use crate::ports;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::recipe;
 use crate::site::Site;
 use crate::stack::{self, ADDRESSES, CORE, Stack};
-use crate::state::LeftOut;
+use crate::state::{LeftOut, State};
+
+/// How often compose is asked to start something.
+const TRIES: usize = 3;
 
 /// Runs `up`.
 pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
@@ -36,6 +40,8 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
             bail!("there is no profile called {profile}");
         }
     }
+    // What an earlier `up` decided stays in force until this one knows better.
+    let before = stack.state.clone();
     stack.state.version = 1;
     stack.state.only_core = only_core;
     // A profile stays on until `down`.
@@ -48,7 +54,7 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     daemon::ensure(site, &progress).await?;
     stack.state.variables = machine_variables(&stack.vars);
     choose_ports(&mut stack, &progress).await?;
-    stack.state.save(&site.state)?;
+    State { version: 1, ports: stack.state.ports.clone(), ..before.clone() }.save(&site.state)?;
 
     let obtain = Obtain::new(site, &progress)?;
     let core = core_names(&stack);
@@ -70,6 +76,10 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     }
     start(&stack, &core, "core", &progress).await?;
     let mut started = core;
+    if before.services.is_empty() {
+        stack.state.services.clone_from(&started);
+        stack.state.save(&site.state)?;
+    }
 
     if !only_core {
         progress.line(format!(
@@ -138,7 +148,7 @@ fn remember(stack: &mut Stack, taken: Vec<(image::Wanted, Obtained)>, progress: 
     if let Some((service, needs)) = stack.file.broken_by(&names).first() {
         bail!("{service} needs {needs}, which cannot be had here");
     }
-    stack.state.save(&stack.site.state)
+    Ok(())
 }
 
 /// Jaeger where Tempo cannot be had, and the Collector told where traces go.
@@ -155,8 +165,7 @@ async fn stand_ins(stack: &mut Stack, obtain: &Obtain, progress: &Progress) -> R
     }
     stack.state.variables.insert("TRACE_EXPORTERS".into(), trace_exporters(stack));
     // Jaeger brought a port of its own.
-    choose_ports(stack, progress).await?;
-    stack.state.save(&stack.site.state)
+    choose_ports(stack, progress).await
 }
 
 fn left_out_line(left: &LeftOut) -> String {
@@ -267,16 +276,19 @@ async fn start(stack: &Stack, names: &[String], what: &str, progress: &Progress)
     let compose: Compose = stack.compose();
     let services: Vec<&Service> = stack.file.services.iter().filter(|s| names.contains(&s.name)).collect();
     let step = progress.step(format!("start {what}"));
-    let mut up = compose.command(["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]);
-    up.args(names);
-    let report = step.reporter();
     let log = stack.site.logs().join(format!("compose-up-{}.log", what.replace(' ', "-")));
-    let started = exec::logged(up, &log, move |line| report(line)).await;
-    // Compose gives up when a dependency is not healthy in time, and does not say why.
-    if let Err(error) = started {
-        step.failed("failed");
-        stack::explain(&compose, &services, progress).await;
-        return Err(error).with_context(|| format!("docker compose could not start {what}"));
+    let mut tries = 0;
+    // Compose gives up at once when a dependency is not healthy, be it only for being slow: what runs by
+    // then stays, and the next try goes on from there.
+    while let Err(error) = compose_up(&compose, names, &log, &step).await {
+        tries += 1;
+        if tries == TRIES {
+            step.failed("failed");
+            stack::explain(&compose, &services, progress).await;
+            return Err(error).with_context(|| format!("docker compose could not start {what}"));
+        }
+        step.detail("not everything came up; trying again");
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
     match stack::wait_ready(&compose, &services, &step, progress).await {
         Ok(()) => {
@@ -288,6 +300,13 @@ async fn start(stack: &Stack, names: &[String], what: &str, progress: &Progress)
             Err(error)
         }
     }
+}
+
+async fn compose_up(compose: &Compose, names: &[String], log: &Path, step: &Step) -> Result<()> {
+    let mut up = compose.command(["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]);
+    up.args(names);
+    let report = step.reporter();
+    exec::logged(up, log, move |line| report(line)).await
 }
 
 fn core_addresses(stack: &Stack) -> String {

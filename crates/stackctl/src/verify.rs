@@ -298,7 +298,9 @@ fn panel_queries(dashboard: &Value) -> Result<Vec<PanelQuery>> {
                 kind: kind.unwrap_or("prometheus").to_owned(),
                 expr: substitute(expr, &variables)?,
                 // "no data" is what a panel says that must have some.
-                may_be_empty: panel["fieldConfig"]["defaults"]["noValue"].as_str().is_some_and(|text| text != "no data"),
+                may_be_empty: panel["fieldConfig"]["defaults"]["noValue"]
+                    .as_str()
+                    .is_some_and(|text| text != "no data"),
             });
         }
     }
