@@ -103,28 +103,28 @@ async fn while_a_real_lake_is_away_predictions_go_on_and_nothing_is_lost() {
     let proxy = Proxy::start("127.0.0.1:0", target.clone()).await;
     let dir = tempfile::tempdir().unwrap();
     let bucket = format!("drift-{}", uuid::Uuid::new_v4());
-    let through = |endpoint: String| {
+    let state = dir.path().to_str().unwrap();
+    let through = |endpoint: &str, limit: &str| {
         config(&[
             "--lake-endpoint",
-            &endpoint,
+            endpoint,
             "--lake-bucket",
             &bucket,
             "--state-dir",
-            dir.path().to_str().unwrap(),
+            state,
             "--lake-access-key",
             &access,
             "--lake-secret-key",
             &secret,
-            "--lake-connect-timeout",
-            "300ms",
             "--lake-request-timeout",
-            "1s",
+            limit,
         ])
     };
-    let lake = open(&through(format!("http://{target}")));
+    // The writer is not under test: it may take its time.
+    let lake = open(&through(&format!("http://{target}"), "20s"));
     let start = now_us() - 120 * SECOND;
     write(&lake, &(1..=50).map(|s| reading(start, s)).collect::<Vec<_>>()).await;
-    let app = App::start(through(format!("http://{}", proxy.address))).await;
+    let app = App::start(through(&format!("http://{}", proxy.address), "1s")).await;
     app.until(OK_ROWS, |n| n == 50.0).await;
     assert_eq!(app.get("/health").await.1["status"], "ok");
 

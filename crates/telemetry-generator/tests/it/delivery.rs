@@ -39,25 +39,24 @@ async fn an_outage_of_a_real_lake_delays_readings_and_loses_none() {
     let proxy = Proxy::start("127.0.0.1:0", target.clone()).await;
     let dir = tempfile::tempdir().unwrap();
     let bucket = format!("generator-{}", uuid::Uuid::new_v4());
-    let through = |endpoint: String| {
+    let state = dir.path().to_str().unwrap();
+    let through = |endpoint: &str, limit: &str| {
         config(&[
             "--lake-endpoint",
-            &endpoint,
+            endpoint,
             "--lake-bucket",
             &bucket,
             "--state-dir",
-            dir.path().to_str().unwrap(),
+            state,
             "--lake-access-key",
             &access,
             "--lake-secret-key",
             &secret,
-            "--lake-connect-timeout",
-            "200ms",
             "--lake-request-timeout",
-            "500ms",
+            limit,
         ])
     };
-    let app = App::start(through(format!("http://{}", proxy.address))).await;
+    let app = App::start(through(&format!("http://{}", proxy.address), "1s")).await;
     app.until(WRITTEN, |n| n > 0.0).await;
 
     let address = proxy.cut().await;
@@ -75,7 +74,7 @@ async fn an_outage_of_a_real_lake_delays_readings_and_loses_none() {
     proxy.cut().await;
     app.until("lake_pending_readings", |n| n >= 20.0).await;
     let first = app.stop().await;
-    let direct = through(format!("http://{target}"));
+    let direct = through(&format!("http://{target}"), "20s");
     let next = App::start(direct.clone()).await;
     next.until(WRITTEN, |n| n >= 20.0).await;
     let second = next.stop().await;
