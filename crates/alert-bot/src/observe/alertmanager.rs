@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::Client;
 use serde::Deserialize;
-use telemetry::client::{self, Client};
 
 use super::{Subject, prometheus::reason};
 use crate::{
@@ -84,9 +84,9 @@ impl Alertmanager {
     ///
     /// # Errors
     /// The HTTP client could not be built.
-    pub fn new(base: &str) -> Result<Self, client::Error> {
+    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            client: client::new(LIST_LIMIT)?,
+            client: super::quiet_client(LIST_LIMIT)?,
             base: base.trim_end_matches('/').to_owned(),
             failed: Arc::default(),
         })

@@ -5,7 +5,7 @@
 pub mod alertmanager;
 pub mod prometheus;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use alertmanager::Alertmanager;
 pub use prometheus::Prometheus;
@@ -14,6 +14,17 @@ use crate::{
     engine::{Probe, Sli, Tri, Workload},
     policy::Verify,
 };
+
+/// A client without spans of its own: a proof takes dozens of looks, and the span of the whole
+/// verification says all that they would.
+fn quiet_client(limit: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .timeout(limit)
+        .connect_timeout(limit)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+}
 
 /// Both eyes.
 #[derive(Clone)]

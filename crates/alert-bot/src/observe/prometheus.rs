@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use reqwest::Client;
 use serde::Deserialize;
 use serde_json::Value;
-use telemetry::client::{self, Client};
 
 use crate::{
     engine::{Sli, Tri},
@@ -78,8 +78,8 @@ impl Prometheus {
     ///
     /// # Errors
     /// The HTTP client could not be built.
-    pub fn new(base: &str) -> Result<Self, client::Error> {
-        Ok(Self { client: client::new(LIMIT)?, base: base.trim_end_matches('/').to_owned() })
+    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
+        Ok(Self { client: super::quiet_client(LIMIT)?, base: base.trim_end_matches('/').to_owned() })
     }
 
     /// Whether it answers.
@@ -223,7 +223,7 @@ fn samples(kind: &str, result: &Value) -> Result<Vec<Sample>, String> {
 }
 
 /// The innermost cause: the outer ones only repeat the address.
-pub(super) fn reason(error: client::Error) -> String {
+pub(super) fn reason(error: reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;

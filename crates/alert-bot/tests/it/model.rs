@@ -78,7 +78,7 @@ struct Deed {
 struct InFlight {
     command: Command,
     /// When an action takes effect after all, though nobody hears of it.
-    late_effect: Option<Timestamp>,
+    late_effect: Option<(Timestamp, Action)>,
 }
 
 struct World {
@@ -220,9 +220,9 @@ impl World {
             {
                 let within = self.rng.random_range(0..3_500);
                 let at = self.now.plus(Duration::from_millis(within));
-                let action = self.durable.action(action).or(self.state.action(action)).cloned();
-                if action.is_some() && flight.late_effect.is_none() {
-                    self.late(flight.command, at);
+                let action = self.durable.action(action).cloned();
+                if let (Some(action), None) = (action, &flight.late_effect) {
+                    self.late(action, at);
                     continue;
                 }
             }
@@ -234,8 +234,9 @@ impl World {
         self.turn(Event::Boot, None);
     }
 
-    fn late(&mut self, command: Command, at: Timestamp) {
-        self.in_flight.push(InFlight { command, late_effect: Some(at) });
+    fn late(&mut self, action: Action, at: Timestamp) {
+        let command = Command::Act { action: action.id.clone() };
+        self.in_flight.push(InFlight { command, late_effect: Some((at, action)) });
     }
 
     fn begin(&mut self, command: Command) {
@@ -248,6 +249,7 @@ impl World {
             let calls = self.calls.entry(action.id.clone()).or_default();
             *calls += 1;
             assert_eq!(*calls, 1, "the same attempt was called twice");
+            assert!(action.attempt <= 2, "a step was tried {} times", action.attempt);
             let others = self.in_flight.iter().filter(|f| match &f.command {
                 Command::Act { action: other } => {
                     self.state.action(other).is_some_and(|o| o.target.name == action.target.name)
@@ -334,7 +336,7 @@ impl World {
             // Docker does it after all, within the time that the container has to stop.
             78..84 => {
                 let at = self.now.plus(Duration::from_millis(self.rng.random_range(1..3_900)));
-                self.late(Command::Act { action: id.to_owned() }, at);
+                self.late(action, at);
                 CallOutcome::Unknown("no answer".to_owned())
             }
             84..90 => CallOutcome::Unknown("connection reset".to_owned()),
@@ -369,20 +371,15 @@ impl World {
     }
 
     fn late_effects(&mut self) {
-        let due: Vec<_> = {
+        let due = {
             let now = self.now;
-            let (due, rest) = std::mem::take(&mut self.in_flight)
-                .into_iter()
-                .partition(|f| f.late_effect.is_some_and(|at| at <= now));
+            let is_due = |f: &InFlight| f.late_effect.as_ref().is_some_and(|(at, _)| *at <= now);
+            let (due, rest): (Vec<_>, _) = std::mem::take(&mut self.in_flight).into_iter().partition(is_due);
             self.in_flight = rest;
             due
         };
-        for flight in due {
-            if let Command::Act { action } = &flight.command
-                && let Some(action) = self.durable.action(action).cloned()
-            {
-                self.take_effect(&action);
-            }
+        for (_, action) in due.into_iter().filter_map(|flight| flight.late_effect) {
+            self.take_effect(&action);
         }
     }
 

@@ -127,7 +127,7 @@ impl Setting {
     /// Starts the bot inside this process.
     pub async fn start(&self) -> Bot {
         let args = std::iter::once("alert-bot".to_owned()).chain(self.args()).map(Into::into);
-        let config = telemetry::config::parse::<Config>(args).map_err(|e| e.map_or_else(|e| e.to_string(), |t| t));
+        let config = telemetry::config::parse::<Config>(args).map_err(|e| e.unwrap_or_else(|e| e.to_string()));
         let config = config.unwrap();
         telemetry::config::Service::validate(&config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
