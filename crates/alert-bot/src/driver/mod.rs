@@ -19,7 +19,9 @@ use tracing::Instrument;
 use crate::{
     annotate::Annotator,
     backend::Backend,
-    engine::{Action, ActionStatus, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, decide},
+    engine::{
+        Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, decide,
+    },
     intake,
     journal::{Delivery, Journal},
     metrics::Metrics,
@@ -32,7 +34,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(500);
 /// Effects in one commit at most: acknowledgements wait behind a commit.
 const COMMIT: usize = 200;
-/// Alerts of one notification decided on before their effects are committed.
+/// Alerts decided on before their effects are committed.
 const ALERTS: usize = 50;
 /// Between two attempts at a commit.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
@@ -97,7 +99,7 @@ impl Driver {
 
     /// Works until told to stop. What is under way then is taken up by the next start.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        self.turn(vec![Event::Boot], None).await;
+        self.turn(vec![Event::Boot], Vec::new()).await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -107,11 +109,11 @@ impl Driver {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(events) = self.events.recv() => self.turn(events, None).await,
+                Some(events) = self.events.recv() => self.turn(events, Vec::new()).await,
                 () = delivered.notified() => self.work_through().await,
                 Ok(()) = self.policy.changed() => self.take_policy().await,
                 _ = tick.tick() => {
-                    self.turn(vec![Event::Tick], None).await;
+                    self.turn(vec![Event::Tick], Vec::new()).await;
                     self.measure().await;
                 }
                 _ = housekeeping.tick() => {
@@ -126,7 +128,7 @@ impl Driver {
     }
 
     /// One turn: decide on each event, write everything down, start the work.
-    async fn turn(&mut self, events: Vec<Event>, processed: Option<i64>) {
+    async fn turn(&mut self, events: Vec<Event>, processed: Vec<i64>) {
         let mut effects = Vec::new();
         for mut event in events {
             let now = Timestamp::now();
@@ -142,7 +144,7 @@ impl Driver {
             }
             effects.extend(decided);
         }
-        if effects.is_empty() && processed.is_none() {
+        if effects.is_empty() && processed.is_empty() {
             return;
         }
         self.commit(effects, processed).await;
@@ -151,7 +153,7 @@ impl Driver {
     /// In portions, in order. Effects of one action are few and are never torn
     /// apart from each other by more than the order allows: the intent comes
     /// before the command, and commands come after everything.
-    async fn commit(&mut self, effects: Vec<Effect>, processed: Option<i64>) {
+    async fn commit(&mut self, effects: Vec<Effect>, processed: Vec<i64>) {
         let mut rest = effects;
         let mut done = Vec::with_capacity(rest.len());
         loop {
@@ -159,8 +161,8 @@ impl Driver {
             let portion = Arc::new(std::mem::replace(&mut rest, tail));
             let last = rest.is_empty();
             let durable = portion.iter().any(is_durable);
-            if durable || (last && processed.is_some()) {
-                self.write(&portion, processed.filter(|_| last)).await;
+            if durable || (last && !processed.is_empty()) {
+                self.write(&portion, if last { processed.clone() } else { Vec::new() }).await;
             }
             done.push(portion);
             if last {
@@ -177,11 +179,11 @@ impl Driver {
         }
     }
 
-    async fn write(&mut self, effects: &Arc<Vec<Effect>>, processed: Option<i64>) {
+    async fn write(&mut self, effects: &Arc<Vec<Effect>>, processed: Vec<i64>) {
         self.crash.before();
         let mut failed = false;
         loop {
-            match self.tools.journal.commit(effects.clone(), processed, Timestamp::now()).await {
+            match self.tools.journal.commit(effects.clone(), processed.clone(), Timestamp::now()).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.tools.metrics.journal_errors.inc();
@@ -202,7 +204,7 @@ impl Driver {
     /// Notifications that were stored, oldest first, in portions.
     async fn work_through(&mut self) {
         loop {
-            let pending = match self.tools.journal.pending(16).await {
+            let pending = match self.tools.journal.pending(32).await {
                 Ok(pending) => pending,
                 Err(error) => {
                     self.tools.metrics.journal_errors.inc();
@@ -215,37 +217,34 @@ impl Driver {
             if pending.is_empty() {
                 return;
             }
-            for delivery in pending {
-                self.deliver(delivery).await;
+            // Small notifications share a commit, large ones are spread over several: a flood must
+            // neither flush the disk for each of them nor hold it for long.
+            let (mut events, mut done) = (Vec::new(), Vec::new());
+            for Delivery { id, received_at, body } in pending {
+                for alert in self.read(id, &body) {
+                    events.push(Event::Alert { alert, source: Source::Webhook, received_at, trace: None });
+                    if events.len() >= ALERTS {
+                        self.turn(std::mem::take(&mut events), std::mem::take(&mut done)).await;
+                    }
+                }
+                done.push(id);
             }
+            self.turn(events, done).await;
         }
     }
 
-    async fn deliver(&mut self, delivery: Delivery) {
-        let Delivery { id, received_at, body } = delivery;
-        let notification = match intake::parse(&body) {
-            Ok(notification) => notification,
+    fn read(&self, id: i64, body: &[u8]) -> Vec<Alert> {
+        match intake::parse(body) {
+            Ok(notification) => {
+                if notification.truncated > 0 {
+                    self.tools.reconcile.notify_one();
+                }
+                notification.alerts
+            }
             // It was understood when it came; a later version may have become stricter.
             Err(error) => {
                 tracing::error!(%error, delivery = id, "a stored notification is not understood any more");
-                return self.turn(Vec::new(), Some(id)).await;
-            }
-        };
-        drop(body);
-        if notification.truncated > 0 {
-            self.tools.reconcile.notify_one();
-        }
-        let mut alerts = notification.alerts.into_iter().peekable();
-        loop {
-            let events: Vec<_> = alerts
-                .by_ref()
-                .take(ALERTS)
-                .map(|alert| Event::Alert { alert, source: Source::Webhook, received_at, trace: None })
-                .collect();
-            let last = alerts.peek().is_none();
-            self.turn(events, last.then_some(id)).await;
-            if last {
-                return;
+                Vec::new()
             }
         }
     }
@@ -258,7 +257,7 @@ impl Driver {
         let text = format!("policy {} is in force, mode {}", loaded.policy.digest, loaded.policy.mode.as_str());
         self.state.policy = loaded.policy;
         let note = system_note(text, serde_json::json!({ "digest": self.state.policy.digest }));
-        self.commit(vec![note], None).await;
+        self.commit(vec![note], Vec::new()).await;
     }
 
     fn start(&mut self, command: &Command) {

@@ -6,8 +6,8 @@
 //! only then carries out the commands among them; what comes of a command
 //! returns as a further event.
 //!
-//! To add a reason not to act, add a gate to [`gates`]. To add a remediation,
-//! add a verb to the policy and what it means for a container to [`acting`].
+//! To add a reason not to act, add a gate to `gates`. To add a remediation,
+//! add a verb to the policy and what it means for a container to `acting`.
 
 mod acting;
 mod alerts;

@@ -2,7 +2,7 @@
 //! anything follows from it.
 //!
 //! One SQLite file in WAL mode with `synchronous=FULL`: a commit that has
-//! returned survives a power cut. One task writes ([`writer`]); reads go through
+//! returned survives a power cut. One task writes (`writer`); reads go through
 //! a small pool of their own ([`read`]) and never wait for it.
 
 pub mod audit;
@@ -68,7 +68,7 @@ pub struct Due {
 }
 
 enum Job {
-    Effects { effects: Arc<Vec<Effect>>, processed: Option<i64>, now: Timestamp, reply: Reply },
+    Effects { effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp, reply: Reply },
     Quarantine { at: Timestamp, reason: String, body: Vec<u8>, reply: Reply },
     Outbox { id: i64, delivered: bool, next_at: Timestamp, now: Timestamp, reply: Reply },
     Prune { before: Timestamp, reply: Reply },
@@ -125,9 +125,9 @@ impl Journal {
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Stores all durable effects, or none of them; marks the delivery they came
-    /// from as processed, if it is named.
-    pub async fn commit(&self, effects: Arc<Vec<Effect>>, processed: Option<i64>, now: Timestamp) -> Result<()> {
+    /// Stores all durable effects, or none of them; marks the deliveries they
+    /// came from as processed.
+    pub async fn commit(&self, effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp) -> Result<()> {
         self.job(|reply| Job::Effects { effects, processed, now, reply }).await
     }
 

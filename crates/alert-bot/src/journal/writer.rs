@@ -113,7 +113,7 @@ impl Writer {
 
     async fn work(&mut self, job: Job) {
         let (result, reply) = match job {
-            Job::Effects { effects, processed, now, reply } => (self.effects(&effects, processed, now).await, reply),
+            Job::Effects { effects, processed, now, reply } => (self.effects(&effects, &processed, now).await, reply),
             Job::Quarantine { at, reason, body, reply } => (self.quarantine(at, &reason, &body).await, reply),
             Job::Outbox { id, delivered, next_at, now, reply } => {
                 (self.outbox_tried(id, delivered.then_some(now), next_at).await, reply)
@@ -126,7 +126,7 @@ impl Writer {
         let _ = reply.send(result);
     }
 
-    async fn effects(&mut self, effects: &[Effect], processed: Option<i64>, now: Timestamp) -> Result<()> {
+    async fn effects(&mut self, effects: &[Effect], processed: &[i64], now: Timestamp) -> Result<()> {
         self.connection().await?;
         let (mut seq, mut head) = self.head;
         let mut tx = self.connection().await?.begin().await?;
@@ -161,7 +161,7 @@ impl Writer {
                 Effect::Defer(..) | Effect::Heard(..) | Effect::Asked(..) | Effect::Answered(_) | Effect::Do(_) => {}
             }
         }
-        if let Some(id) = processed {
+        for id in processed {
             sqlx::query("UPDATE deliveries SET processed_at = ? WHERE id = ?")
                 .bind(now.millis())
                 .bind(id)

@@ -1,7 +1,7 @@
 //! The policy: which alert leads to which repair, within which limits.
 //!
 //! [`Policy`] is what the engine works with: every value present, checked, and
-//! within bounds. [`document`] is the YAML that people write; [`reload`] keeps
+//! within bounds. `document` is the YAML that people write; [`reload`] keeps
 //! the running policy in step with the file.
 
 mod document;

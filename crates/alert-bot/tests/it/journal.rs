@@ -22,7 +22,7 @@ async fn what_is_read_back_is_what_the_engine_remembers() {
         // Several turns a commit, as the driver does.
         for turns in turns.chunks(4) {
             let effects = turns.concat();
-            journal.commit(Arc::new(effects), None, now).await.unwrap();
+            journal.commit(Arc::new(effects), Vec::new(), now).await.unwrap();
         }
         drop(journal);
         let journal = Journal::open(&path).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_changed_removed_or_inserted_line_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.db");
         let journal = Journal::open(&path).await.unwrap();
-        journal.commit(Arc::new(turns.concat()), None, now).await.unwrap();
+        journal.commit(Arc::new(turns.concat()), Vec::new(), now).await.unwrap();
         sqlx::query(sabotage).execute(&mut raw(&path).await).await.unwrap();
         let report = audit::verify(&journal).await.unwrap();
         assert!(!report.intact, "{sabotage}");
@@ -72,7 +72,7 @@ async fn the_same_step_cannot_be_written_twice() {
     // The first history in which anything was done.
     let acted = |turns: &[Vec<Effect>]| turns.iter().flatten().any(|e| matches!(e, Effect::PutAction(_)));
     let (turns, _, now) = (0..).map(|seed| model::history(seed, 200)).find(|(turns, ..)| acted(turns)).unwrap();
-    journal.commit(Arc::new(turns.concat()), None, now).await.unwrap();
+    journal.commit(Arc::new(turns.concat()), Vec::new(), now).await.unwrap();
     let copied = sqlx::query(
         "INSERT INTO actions SELECT 'other', incident, fingerprint, starts_at, policy, step, attempt, target, verb, \
          status, intended_at, doc FROM actions LIMIT 1",
