@@ -1,7 +1,7 @@
 //! The rules in the hands of Prometheus itself.
 //!
 //! promtool comes from the variable `PROMTOOL`, from the path, or from the Prometheus image that the
-//! stack uses (`PROMETHEUS_IMAGE`, or one that `./stack` built).
+//! stack uses (`PROMETHEUS_IMAGE`, one that `./stack` built, or the pinned one).
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -22,7 +22,9 @@ impl Promtool {
         if works(Command::new("promtool").arg("--version")) {
             return Self::Program("promtool".to_owned());
         }
-        let images = std::env::var("PROMETHEUS_IMAGE").into_iter().chain(local_images());
+        let pinned =
+            crate::read(".env").lines().find_map(|line| line.strip_prefix("PROMETHEUS_IMAGE=").map(str::to_owned));
+        let images = std::env::var("PROMETHEUS_IMAGE").into_iter().chain(local_images()).chain(pinned);
         for image in images {
             if works(Command::new("docker").args(["image", "inspect", &image])) {
                 return Self::Image(image);
