@@ -35,6 +35,11 @@ impl Table {
 
     /// The table for a terminal of `width` columns.
     pub fn render(&self, width: usize) -> String {
+        self.render_columns(width).unwrap_or_else(|| self.blocks(width))
+    }
+
+    /// The table with aligned columns, if they fit.
+    pub fn render_columns(&self, width: usize) -> Option<String> {
         let widths: Vec<usize> = (0..self.header.len())
             .map(|i| {
                 let cells = self.rows.iter().map(|row| measure_text_width(&row[i]));
@@ -42,7 +47,7 @@ impl Table {
             })
             .collect();
         let needed = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-        if needed <= width { self.columns(&widths) } else { self.blocks(width) }
+        (needed <= width).then(|| self.columns(&widths))
     }
 
     fn columns(&self, widths: &[usize]) -> String {

@@ -255,7 +255,11 @@ pub fn render(status: &Status, width: usize) -> String {
         for incident in &status.incidents {
             incidents.row(incident_cells(incident));
         }
-        line(incidents.render(width).trim_end().to_owned());
+        let table = incidents.render_columns(width);
+        // A sentence each reads better than a table that does not fit.
+        let sentences =
+            || status.incidents.iter().map(|i| wrap(&sentence(i), width, 10)).collect::<Vec<_>>().join("\n");
+        line(table.unwrap_or_else(sentences).trim_end().to_owned());
     }
     for part in &status.unavailable {
         line(wrap(&format!("! {part}"), width, 2));
@@ -288,6 +292,12 @@ fn incident_cells(incident: &Incident) -> [String; 6] {
         (false, _) => incident.state.clone(),
     };
     [began, incident.alertname.clone(), incident.service().to_owned(), done, verdict, state]
+}
+
+fn sentence(incident: &Incident) -> String {
+    let [began, alert, service, done, verdict, state] = incident_cells(incident);
+    let parts: Vec<String> = [done, verdict, state].into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{began} {alert} of {service}: {}", parts.join(", "))
 }
 
 fn times(verb: &str, count: usize) -> String {

@@ -60,10 +60,13 @@ fn choose(scenarios: Vec<Scenario>, names: &[String], all: bool) -> Result<Vec<S
     Ok(names.iter().filter_map(find).collect())
 }
 
-/// Those that expect a certain action come first: the alert-bot's budget for a target is finite, and an
-/// outage may use some of it.
+/// The strictest first: each action makes the alert-bot wait longer before the next on the same target, and
+/// its budget for a target is finite. Outages, which may use some of it, come last.
 pub fn in_order(mut scenarios: Vec<Scenario>) -> Vec<Scenario> {
-    scenarios.sort_by_key(|scenario| !matches!(scenario.expect.action, schema::ActionExpected::Do(_)));
+    scenarios.sort_by_key(|scenario| match &scenario.expect.action {
+        schema::ActionExpected::Do(wanted) => wanted.within.0,
+        _ => std::time::Duration::MAX,
+    });
     scenarios
 }
 
