@@ -230,18 +230,32 @@ async fn panels(stack: &Stack, api: &Api) -> Result<Vec<Check>> {
         queries.extend(panel_queries(&dashboard)?);
     }
     let loki = stack.selected().iter().any(|service| service.name == "loki") && !stack.state.only_core;
-    let results: Vec<(PanelQuery, Result<bool>)> = stream::iter(queries)
-        .map(|query| async move {
-            let found = match query.kind.as_str() {
-                "prometheus" => api.query(&query.expr).await.map(|samples| !samples.is_empty()),
-                "loki" if loki => loki_has_data(api, &query.expr).await,
-                _ => Ok(true),
-            };
-            (query, found)
-        })
-        .buffered(AT_ONCE)
-        .collect()
-        .await;
+    let deadline = Instant::now() + SOON;
+    let mut results = Vec::new();
+    // A rate needs two samples: on a stack that has just been started, what is empty is asked for again.
+    loop {
+        let asked: Vec<(PanelQuery, Result<bool>)> = stream::iter(std::mem::take(&mut queries))
+            .map(|query| async move {
+                let found = has_data(api, &query, loki).await;
+                (query, found)
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let late = Instant::now() >= deadline;
+        for (query, found) in asked {
+            let good = matches!(found, Ok(true)) || matches!(found, Ok(false)) && query.may_be_empty;
+            if good || late {
+                results.push((query, found));
+            } else {
+                queries.push(query);
+            }
+        }
+        if queries.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
     let mut by_dashboard: BTreeMap<String, (usize, usize, Vec<String>)> = BTreeMap::new();
     for (query, found) in results {
         let entry = by_dashboard.entry(query.dashboard.clone()).or_default();
@@ -261,6 +275,14 @@ async fn panels(stack: &Stack, api: &Api) -> Result<Vec<Check>> {
         check(format!("dashboard {dashboard} shows data"), result)
     });
     Ok(checks.collect())
+}
+
+async fn has_data(api: &Api, query: &PanelQuery, loki: bool) -> Result<bool> {
+    match query.kind.as_str() {
+        "prometheus" => Ok(!api.query(&query.expr).await?.is_empty()),
+        "loki" if loki => loki_has_data(api, &query.expr).await,
+        _ => Ok(true),
+    }
 }
 
 async fn loki_has_data(api: &Api, expr: &str) -> Result<bool> {
