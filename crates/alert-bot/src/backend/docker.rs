@@ -9,28 +9,37 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, BollardRequest, Docker,
+    container::LogOutput,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum},
-    query_parameters::{ListContainersOptions, RestartContainerOptionsBuilder},
+    models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum, HealthStatusEnum},
+    query_parameters::{
+        ListContainersOptions, LogsOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
+    },
 };
+use futures::TryStreamExt;
 use telemetry::config::Secret;
 use tokio::sync::Mutex;
 
-use super::{Backend, BackendError};
+use super::{Backend, BackendError, Deed, Done};
 use crate::{
     engine::{Health, RunState, Workload, target::Candidate},
-    policy::Verb,
     timestamp::Timestamp,
 };
 
 /// Limit of every read.
 const READ_LIMIT: Duration = Duration::from_secs(5);
+/// Log lines are evidence, not an archive: so many at most, and no longer ones.
+const MAX_LINES: usize = 500;
+const MAX_LINE: usize = 2000;
 
 const ENABLE: &str = "selfheal.enable";
 const PROTECT: &str = "selfheal.protect";
 const SERVICE: &str = "selfheal.service";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
+const DEPENDS_ON: &str = "selfheal.depends-on";
+const REPLICA_OF: &str = "selfheal.replica-of";
 
 /// A client of the Docker Engine API.
 pub struct DockerBackend {
@@ -126,6 +135,14 @@ fn never_connected(error: &Error) -> bool {
     false
 }
 
+/// How far a deed of several calls had come when one failed.
+enum Halt {
+    /// Nothing was done.
+    Before(Error),
+    /// Something was.
+    Halfway(Error),
+}
+
 #[async_trait]
 impl Backend for DockerBackend {
     async fn list(&self) -> Result<Vec<Candidate>, BackendError> {
@@ -144,6 +161,10 @@ impl Backend for DockerBackend {
                         project: labels.get(COMPOSE_PROJECT).cloned(),
                         enabled: is_true(&labels, ENABLE),
                         protected: is_true(&labels, PROTECT),
+                        state: run_state(c.state),
+                        depends_on: depends_on(&labels),
+                        image: c.image.unwrap_or_default(),
+                        replica_of: labels.get(REPLICA_OF).cloned(),
                     }
                 })
                 .collect()),
@@ -159,18 +180,40 @@ impl Backend for DockerBackend {
         }
     }
 
-    async fn act(&self, id: &str, verb: Verb, stop_timeout: Duration, limit: Duration) -> Result<(), BackendError> {
+    async fn act(&self, target: &str, deed: &Deed, limit: Duration) -> Result<Done, BackendError> {
         let docker = self.client().await?;
-        let result = match verb {
-            Verb::Restart => {
-                let seconds = i32::try_from(stop_timeout.as_secs()).unwrap_or(i32::MAX);
-                let options = RestartContainerOptionsBuilder::default().t(seconds).build();
-                within(limit, docker.restart_container(id, Some(options))).await?
+        let done = async {
+            match *deed {
+                Deed::Start => docker.start_container(target, None).await.map_err(Halt::Before)?,
+                Deed::Restart { stop_timeout } => {
+                    let options = RestartContainerOptionsBuilder::default().t(seconds(stop_timeout)).build();
+                    docker.restart_container(target, Some(options)).await.map_err(Halt::Before)?;
+                }
+                Deed::StopStart { stop_timeout } => {
+                    let options = StopContainerOptionsBuilder::default().t(seconds(stop_timeout)).build();
+                    docker.stop_container(target, Some(options)).await.map_err(Halt::Before)?;
+                    docker.start_container(target, None).await.map_err(Halt::Halfway)?;
+                }
             }
-            Verb::Start => within(limit, docker.start_container(id, None)).await?,
+            Ok(Done::default())
         };
-        match result {
-            Ok(()) => Ok(()),
+        match within(limit, done).await? {
+            Ok(done) => Ok(done),
+            Err(Halt::Before(error)) => Err(self.failed(error).await),
+            Err(Halt::Halfway(error)) => Err(BackendError::Failed(format!("stopped, and then: {error}"))),
+        }
+    }
+
+    async fn logs(&self, id: &str, lines: usize) -> Result<Vec<String>, BackendError> {
+        let docker = self.client().await?;
+        let tail = lines.min(MAX_LINES).to_string();
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
+        let read = docker.logs(id, Some(options)).try_fold(Lines::default(), |mut lines, piece| async {
+            lines.push(piece);
+            Ok(lines)
+        });
+        match within(READ_LIMIT, read).await? {
+            Ok(read) => Ok(read.last(lines)),
             Err(error) => Err(self.failed(error).await),
         }
     }
@@ -194,6 +237,81 @@ fn is_true(labels: &HashMap<String, String>, name: &str) -> bool {
 
 fn services(labels: &HashMap<String, String>) -> Vec<String> {
     [SERVICE, COMPOSE_SERVICE].into_iter().filter_map(|l| labels.get(l).cloned()).collect()
+}
+
+fn seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn run_state(state: Option<ContainerSummaryStateEnum>) -> RunState {
+    match state {
+        Some(ContainerSummaryStateEnum::RUNNING) => RunState::Running,
+        Some(ContainerSummaryStateEnum::PAUSED) => RunState::Paused,
+        Some(ContainerSummaryStateEnum::RESTARTING | ContainerSummaryStateEnum::REMOVING) => RunState::Changing,
+        _ => RunState::Down,
+    }
+}
+
+/// The services that this one cannot do without. One that only had to end before it started is
+/// not among them.
+fn depends_on(labels: &HashMap<String, String>) -> Vec<String> {
+    let list = |name: &str| labels.get(name).map_or("", String::as_str).split(',');
+    // compose writes `service:condition:restart`.
+    let compose = list(COMPOSE_DEPENDS_ON).filter_map(|entry| {
+        let mut fields = entry.split(':');
+        let service = fields.next()?;
+        (fields.next() != Some("service_completed_successfully")).then_some(service)
+    });
+    let mut found = Vec::new();
+    for service in compose.chain(list(DEPENDS_ON)).map(str::trim) {
+        if !service.is_empty() && !found.iter().any(|f| f == service) {
+            found.push(service.to_owned());
+        }
+    }
+    found
+}
+
+/// Puts lines together again: a long one comes in pieces, those of the two streams mixed.
+#[derive(Default)]
+struct Lines {
+    whole: Vec<String>,
+    /// Of standard output, of standard error.
+    open: [Vec<u8>; 2],
+}
+
+impl Lines {
+    fn push(&mut self, piece: LogOutput) {
+        let (stream, text) = match piece {
+            LogOutput::StdErr { message } => (1, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message } => {
+                (0, message)
+            }
+        };
+        let Some(open) = self.open.get_mut(stream) else { return };
+        let mut parts = text.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            // A character has at most four bytes: what is longer is cut below anyway.
+            let room = (MAX_LINE * 4).saturating_sub(open.len());
+            open.extend_from_slice(part.get(..room).unwrap_or(part));
+            if parts.peek().is_some() {
+                self.whole.push(plain(&std::mem::take(open)));
+            }
+        }
+    }
+
+    fn last(mut self, lines: usize) -> Vec<String> {
+        for open in self.open.iter().filter(|o| !o.is_empty()) {
+            self.whole.push(plain(open));
+        }
+        let surplus = self.whole.len().saturating_sub(lines);
+        self.whole.split_off(surplus)
+    }
+}
+
+/// Foreign text: no more than a line, and nothing that a terminal would obey.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    text.trim_end().chars().filter(|c| !c.is_control() || *c == '\t').take(MAX_LINE).collect()
 }
 
 fn workload(found: ContainerInspectResponse) -> Workload {
@@ -227,5 +345,48 @@ fn workload(found: ContainerInspectResponse) -> Workload {
         oom_killed: state.oom_killed.unwrap_or(false),
         restart_count: found.restart_count.unwrap_or(0),
         image: config.image.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_come_from_compose_and_from_our_label() {
+        let labels = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let both = labels(&[
+            (
+                COMPOSE_DEPENDS_ON,
+                "secrets:service_completed_successfully:false,postgres:service_healthy:false,redis:service_started:true",
+            ),
+            (DEPENDS_ON, " lake, postgres,,"),
+        ]);
+        assert_eq!(depends_on(&both), ["postgres", "redis", "lake"]);
+        assert_eq!(depends_on(&labels(&[(COMPOSE_DEPENDS_ON, "")])), Vec::<String>::new());
+        assert_eq!(depends_on(&labels(&[(COMPOSE_DEPENDS_ON, "old")])), ["old"]);
+    }
+
+    #[test]
+    fn lines_are_put_together_and_made_plain() {
+        let out = |text: &'static str| LogOutput::StdOut { message: text.into() };
+        let err = |text: &'static str| LogOutput::StdErr { message: text.into() };
+        let mut lines = Lines::default();
+        for piece in [out("be"), err("oh\n"), out("gin\r\nsecond\n"), out("\x1b[31mred\tone\x07\n"), err("open")] {
+            lines.push(piece);
+        }
+        assert_eq!(lines.last(10), ["oh", "begin", "second", "[31mred\tone", "open"]);
+        let mut long = Lines::default();
+        for _ in 0..3 {
+            long.push(LogOutput::StdOut { message: vec![b'x'; MAX_LINE * 3].into() });
+        }
+        long.push(out("\nlast\n"));
+        let last = long.last(2);
+        assert_eq!((last[0].len(), last[1].as_str()), (MAX_LINE, "last"));
+        let mut broken = Lines::default();
+        broken.push(LogOutput::Console { message: vec![0xff, b'a', b'\n'].into() });
+        assert_eq!(broken.last(1), ["\u{fffd}a"]);
     }
 }

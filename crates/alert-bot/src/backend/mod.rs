@@ -9,10 +9,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{
-    engine::{Workload, target::Candidate},
-    policy::Verb,
-};
+use crate::engine::{Workload, target::Candidate};
+
+/// What can be done to one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Start it; nothing happens to one that runs.
+    Start,
+    /// Stop it and start it again in one call.
+    Restart {
+        /// How long it may take to stop before it is killed.
+        stop_timeout: Duration,
+    },
+    /// Stop it, and when it has stopped, start it: what a restart cannot do to a container
+    /// whose processes hang while it is being stopped.
+    StopStart {
+        /// How long it may take to stop before it is killed.
+        stop_timeout: Duration,
+    },
+}
+
+/// What came of a deed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The container that was made by it, if one was.
+    pub id: Option<String>,
+}
 
 /// Why a call failed, told apart by whether it may have had an effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +65,15 @@ pub trait Backend: Send + Sync {
     /// One container, by id or name.
     async fn inspect(&self, id: &str) -> Result<Workload, BackendError>;
 
-    /// Does it, and returns when it is done.
-    async fn act(&self, id: &str, verb: Verb, stop_timeout: Duration, limit: Duration) -> Result<(), BackendError>;
+    /// Does it to the container of this id or name, and returns when it is done.
+    ///
+    /// # Errors
+    /// [`BackendError::TimedOut`] after `limit`, and [`BackendError::Failed`], leave open what was
+    /// done. After every other error nothing was.
+    async fn act(&self, target: &str, deed: &Deed, limit: Duration) -> Result<Done, BackendError>;
+
+    /// The last lines that a container wrote, oldest first, without control characters.
+    async fn logs(&self, id: &str, lines: usize) -> Result<Vec<String>, BackendError>;
 
     /// Whether it can be used.
     async fn ping(&self) -> Result<(), BackendError>;

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use super::{Tools, subject};
 use crate::{
-    backend::BackendError,
+    backend::{BackendError, Deed},
     engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri},
+    policy::Verb,
 };
 
 /// Carries an action out. What cannot be told is reported as unknown.
 pub async fn act(tools: Tools, action: Action) -> Event {
     let limit = Duration::from_millis(action.timeout_ms);
     let stop_timeout = Duration::from_millis(action.stop_timeout_ms);
-    let result = tools.backend.act(&action.target.id, action.verb, stop_timeout, limit).await;
+    let deed = match action.verb {
+        Verb::Restart => Deed::Restart { stop_timeout },
+        Verb::Start => Deed::Start,
+    };
+    let result = tools.backend.act(&action.target.id, &deed, limit).await;
     let outcome = match result {
-        Ok(()) => CallOutcome::Done,
+        Ok(_) => CallOutcome::Done,
         Err(error @ (BackendError::Unreachable(_) | BackendError::NotFound)) => {
             CallOutcome::NotPerformed(error.to_string())
         }

@@ -50,6 +50,14 @@ pub struct Candidate {
     pub enabled: bool,
     /// `selfheal.protect=true`
     pub protected: bool,
+    /// What it is doing.
+    pub state: RunState,
+    /// Services that it cannot do without.
+    pub depends_on: Vec<String>,
+    /// Its image, as it was asked for.
+    pub image: String,
+    /// The container that it is a further copy of, if the bot had it made.
+    pub replica_of: Option<String>,
 }
 
 impl From<&Workload> for Candidate {
@@ -61,6 +69,10 @@ impl From<&Workload> for Candidate {
             project: w.project.clone(),
             enabled: w.enabled,
             protected: w.protected,
+            state: w.state,
+            depends_on: Vec::new(),
+            image: w.image.clone(),
+            replica_of: None,
         }
     }
 }
