@@ -13,6 +13,7 @@ mod acting;
 mod alerts;
 mod event;
 mod gates;
+pub mod ladder;
 mod model;
 mod reason;
 mod state;

@@ -181,6 +181,7 @@ pub async fn policy(State(app): State<AppState>) -> Json<Value> {
         "mode": policy.mode,
         "in_force_since": loaded.since,
         "limits": policy.limits,
+        "escalation": policy.escalation,
         "never_touched": crate::policy::ALWAYS_DENIED.iter().map(|s| (*s).to_owned())
             .chain(policy.deny.iter().cloned()).collect::<Vec<_>>(),
         "rules": policy.rules,

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Budget, Good, Heal, LONGEST_WINDOW, Limits, Mode, Period, Plan, Policy, Rule, Selector, Step, Verb, Verify,
-    is_service_name,
+    Budget, Good, Heal, LONGEST_WINDOW, Level, Limits, Mode, Period, Plan, Policy, Receiver, Rule, Selector, Step,
+    Verb, Verify, is_service_name,
 };
 
 /// The version of the document's format.
@@ -40,6 +40,7 @@ struct PolicyDoc {
     limits: Option<Spanned<LimitsDoc>>,
     #[serde(default)]
     deny: Vec<Spanned<String>>,
+    escalation: Option<Spanned<Vec<LevelDoc>>>,
     #[serde(default)]
     defaults: DefaultsDoc,
     rules: Spanned<Vec<Spanned<RuleDoc>>>,
@@ -51,6 +52,13 @@ struct LimitsDoc {
     actions: u32,
     window: Period,
     concurrent: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LevelDoc {
+    after: Period,
+    to: Vec<Receiver>,
 }
 
 #[derive(Default, Deserialize)]
@@ -79,6 +87,7 @@ struct RuleDoc {
     steps: Option<Spanned<Vec<StepDoc>>>,
     budget: Option<Spanned<BudgetDoc>>,
     verify: Option<Spanned<VerifyDoc>>,
+    escalation: Option<Spanned<Vec<LevelDoc>>>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +176,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, Vec<PolicyError>> {
         mode: doc.mode,
         limits,
         deny: doc.deny.iter().map(|d| d.value.clone()).collect(),
+        escalation: doc.escalation.as_ref().map_or_else(super::default_escalation, |e| escalation(e, &mut faults)),
         rules: Vec::new(),
         digest: super::digest(text),
     };
@@ -238,7 +248,27 @@ fn rule(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
             return None;
         }
     };
-    Some(Rule { name: name.clone(), matches, mode: doc.mode.unwrap_or(Mode::Auto), plan })
+    let escalation = doc.escalation.as_ref().map(|e| escalation(e, faults));
+    Some(Rule { name: name.clone(), matches, mode: doc.mode.unwrap_or(Mode::Auto), plan, escalation })
+}
+
+fn escalation(doc: &Spanned<Vec<LevelDoc>>, faults: &mut Faults) -> Vec<Level> {
+    let at = line(doc);
+    let levels = &doc.value;
+    // Whoever is told later would be told of something that nobody knows of yet.
+    faults.check(levels.first().is_some_and(|level| level.after.get().is_zero()), at, || {
+        "escalation needs a first level with after: 0s".to_owned()
+    });
+    faults.check(levels.windows(2).all(|pair| pair[0].after < pair[1].after), at, || {
+        "each level of escalation must come after the one before it".to_owned()
+    });
+    faults.check(levels.iter().all(|level| !level.to.is_empty()), at, || {
+        "each level of escalation needs somebody in to".to_owned()
+    });
+    faults.check(levels.iter().all(|level| level.after.get() <= LONGEST_WINDOW), at, || {
+        format!("a level of escalation must come within {}", Period(LONGEST_WINDOW))
+    });
+    levels.iter().map(|level| Level { after: level.after, to: level.to.clone() }).collect()
 }
 
 fn because_plan(

@@ -33,6 +33,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Services never touched, on top of [`ALWAYS_DENIED`].
     pub deny: Vec<String>,
+    /// Who is told when the bot is at its end, and after how long who else.
+    pub escalation: Vec<Level>,
     /// In the order of the document; the first that matches counts.
     pub rules: Vec<Arc<Rule>>,
     /// The first 12 hex digits of the document's SHA-256.
@@ -71,6 +73,49 @@ pub struct Rule {
     pub mode: Mode,
     /// What to do.
     pub plan: Plan,
+    /// This rule's own ladder instead of the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Vec<Level>>,
+}
+
+/// One level of the escalation ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// So long after the first.
+    pub after: Period,
+    /// Who is told.
+    pub to: Vec<Receiver>,
+}
+
+/// A way to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receiver {
+    /// A channel of Slack.
+    Slack,
+    /// Mail.
+    Email,
+    /// An HTTP endpoint of one's own: a pager, a ticket system.
+    Webhook,
+}
+
+impl Receiver {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Slack, Self::Email, Self::Webhook];
+
+    /// As written in policies, metrics and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+/// The ladder of a policy that names none: everybody at once.
+pub fn default_escalation() -> Vec<Level> {
+    vec![Level { after: Period::from_secs(0), to: Receiver::ALL.to_vec() }]
 }
 
 /// What a rule wants done.
@@ -266,6 +311,11 @@ impl Policy {
         document::parse(text)
     }
 
+    /// Who is told of an incident under this rule, and when.
+    pub fn ladder<'a>(&'a self, rule: Option<&'a Rule>) -> &'a [Level] {
+        rule.and_then(|r| r.escalation.as_deref()).unwrap_or(&self.escalation)
+    }
+
     /// The first rule meant for an alert with these labels.
     pub fn rule_for(&self, labels: &BTreeMap<String, String>) -> Option<&Arc<Rule>> {
         self.rules.iter().find(|rule| rule.applies(labels))
@@ -282,6 +332,7 @@ impl Policy {
             mode: Mode::Auto,
             limits: Limits { actions: 10, window: Period::from_secs(600), concurrent: 2 },
             deny: Vec::new(),
+            escalation: default_escalation(),
             rules: Vec::new(),
             digest: digest(""),
         }

@@ -121,3 +121,29 @@ fn a_rule_survives_being_written_down_with_its_incident() {
     let text = serde_json::to_string(&policy.rules[0]).unwrap();
     assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), *policy.rules[0]);
 }
+
+#[test]
+fn a_ladder_begins_at_once_and_rises() {
+    let with = |ladder: &str| format!("{HEAD}escalation: {ladder}\n{}", rule(HEAL).strip_prefix(HEAD).unwrap());
+    let policy = Policy::parse(&with("[{after: 0s, to: [slack]}, {after: 5m, to: [email, webhook]}]")).unwrap();
+    assert_eq!(policy.escalation[1].to, [Receiver::Email, Receiver::Webhook]);
+    assert_eq!(policy.ladder(Some(&policy.rules[0])), policy.escalation);
+    assert_eq!(Policy::parse(&rule(HEAL)).unwrap().escalation, default_escalation());
+    for (ladder, says) in [
+        ("[]", "first level with after: 0s"),
+        ("[{after: 1m, to: [slack]}]", "first level with after: 0s"),
+        ("[{after: 0s, to: [slack]}, {after: 0s, to: [email]}]", "come after the one before it"),
+        ("[{after: 0s, to: []}]", "needs somebody"),
+        ("[{after: 0s, to: [slack]}, {after: 25h, to: [email]}]", "come within 1day"),
+        ("[{after: 0s, to: [pigeon]}]", "pigeon"),
+        ("[{after: 0s, to: [slack], cc: me}]", "cc"),
+    ] {
+        let faults = faults(&with(ladder));
+        assert!(faults[0].starts_with("line 3:") && faults[0].contains(says), "{ladder}: {faults:?}");
+    }
+    let own = rule(&format!("{HEAL}    escalation: [{{after: 0s, to: [webhook]}}]\n"));
+    let policy = Policy::parse(&own).unwrap();
+    let text = serde_json::to_string(&policy.rules[0]).unwrap();
+    let kept: Rule = serde_json::from_str(&text).unwrap();
+    assert_eq!(policy.ladder(Some(&kept))[0].to, [Receiver::Webhook]);
+}
