@@ -75,13 +75,14 @@ pub async fn run_on(
     let in_force = policy.borrow().policy.clone();
     tracing::info!(policy = in_force.digest, mode = in_force.mode.as_str(), project = config.project, "policy loaded");
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
-    let (driver, send) = Driver::new(state, tools.clone(), policy.clone());
+    let (driver, send, control) = Driver::new(state, tools.clone(), policy.clone());
 
     let notifier = Notifier::new(journal.clone(), metrics.clone(), config.notify_url()?)?;
     let router = http::router(AppState {
         journal,
         policy,
         metrics: metrics.clone(),
+        control,
         auth: Arc::new(WebhookAuth::new(&config.webhook_user, &config.webhook_token()?)),
         delivered: tools.delivered.clone(),
         runtime: rt.clone(),
@@ -91,7 +92,8 @@ pub async fn run_on(
     let mut tasks = JoinSet::new();
     let stop = rt.shutdown.clone();
     tasks.spawn(driver.run(stop.clone()));
-    tasks.spawn(driver::reconcile(tools.clone(), send, *config.reconcile_interval, stop.clone()));
+    tasks.spawn(driver::reconcile(tools.clone(), send.clone(), *config.reconcile_interval, stop.clone()));
+    tasks.spawn(driver::survey(tools.clone(), config.project.clone(), send.clone(), stop.clone()));
     tasks.spawn(notifier.run(tools.posted.clone(), stop.clone()));
     tasks.spawn(follow_policy(reloader, metrics, stop.clone()));
     tracing::info!(listen = %listener.local_addr()?, "listening");

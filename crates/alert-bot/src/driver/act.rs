@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{Tools, subject};
 use crate::{
     backend::{BackendError, Deed},
     engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri},
     policy::Verb,
+    timestamp::Timestamp,
 };
+
+/// Log lines kept as evidence.
+const LOG_LINES: usize = 40;
+/// Evidence never holds an action up for longer.
+const LOG_LIMIT: Duration = Duration::from_secs(2);
+/// The curve begins this long before the alert.
+const BEFORE: Duration = Duration::from_secs(180);
 
 /// Carries an action out. What cannot be told is reported as unknown.
 pub async fn act(tools: Tools, action: Action) -> Event {
@@ -17,6 +27,9 @@ pub async fn act(tools: Tools, action: Action) -> Event {
         Verb::Restart => Deed::Restart { stop_timeout },
         Verb::Start => Deed::Start,
     };
+    // The container's last words: a restart keeps them, a recreate does not, and by the time
+    // somebody reads the incident they have scrolled away.
+    let evidence = last_words(&tools, &action).await;
     let result = tools.backend.act(&action.target.id, &deed, limit).await;
     let outcome = match result {
         Ok(_) => CallOutcome::Done,
@@ -29,7 +42,7 @@ pub async fn act(tools: Tools, action: Action) -> Event {
     if outcome != CallOutcome::Done {
         telemetry::trace::set_error("the action did not return as done");
     }
-    Event::Returned { action: action.id, outcome }
+    Event::Returned { action: action.id, outcome, evidence }
 }
 
 /// Inspects the container of an action whose outcome is not known.
@@ -40,6 +53,28 @@ pub async fn inspect(tools: Tools, action: Action) -> Event {
         Err(error) => Err(error.to_string()),
     };
     Event::Inspected { action: action.id, found }
+}
+
+async fn last_words(tools: &Tools, action: &Action) -> Option<Value> {
+    match tokio::time::timeout(LOG_LIMIT, tools.backend.logs(&action.target.id, LOG_LINES)).await {
+        Ok(Ok(logs)) if !logs.is_empty() => Some(json!({ "logs": logs })),
+        _ => None,
+    }
+}
+
+/// The SLI from before the alert until now.
+pub async fn curve(tools: Tools, incident: Incident) -> Option<Event> {
+    let subject = subject(&incident)?;
+    let from = incident.starts_at.minus(BEFORE);
+    let (query, points) = tools.observer.curve(&subject, from, Timestamp::now()).await.ok()?;
+    let text = "the indicator from before the alert until the verdict".to_owned();
+    let evidence = json!({
+        "sli": { "query": query, "points": points, "good": subject.verify.good.to_string() },
+        "marks": { "alert": incident.starts_at, "opened": incident.opened_at,
+                   "done": incident.verification.as_ref().map(|v| v.since) },
+    });
+    let alert = incident.alert.name().to_owned();
+    Some(Event::Found { incident: incident.id, alert, text, evidence })
 }
 
 /// Looks at container, alert and SLI.

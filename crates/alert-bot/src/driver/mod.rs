@@ -6,6 +6,7 @@
 //! tries again: nothing is done that is not written down first.
 
 mod act;
+mod control;
 mod resolve;
 mod spans;
 
@@ -16,11 +17,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use control::{Change, Control, FreezeOrder, OperateError};
+
 use crate::{
     annotate::Annotator,
     backend::Backend,
     engine::{
-        Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, decide,
+        Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, Topology,
+        decide,
     },
     intake,
     journal::{Delivery, Journal},
@@ -40,6 +44,8 @@ const ALERTS: usize = 50;
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 /// How often what nobody asks for any more is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// How often the containers are listed.
+const SURVEY: Duration = Duration::from_secs(5);
 /// Bodies of notifications are kept for this long.
 const DELIVERIES: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -72,6 +78,8 @@ pub struct Driver {
     events: mpsc::Receiver<Vec<Event>>,
     send: mpsc::Sender<Vec<Event>>,
     resolver: mpsc::UnboundedSender<resolve::Request>,
+    control: Control,
+    asks: mpsc::Receiver<control::Ask>,
     spans: spans::Spans,
     crash: crash::Point,
 }
@@ -81,9 +89,10 @@ pub type Sender = mpsc::Sender<Vec<Event>>;
 
 impl Driver {
     /// Reads the state back from the journal.
-    pub fn new(state: State, tools: Tools, policy: watch::Receiver<Loaded>) -> (Self, Sender) {
+    pub fn new(state: State, tools: Tools, policy: watch::Receiver<Loaded>) -> (Self, Sender, Control) {
         let (send, events) = mpsc::channel(1024);
         let resolver = resolve::start(tools.clone(), policy.clone(), state.scope.clone(), send.clone());
+        let (control, asks) = Control::new();
         let driver = Self {
             state,
             tools,
@@ -91,10 +100,12 @@ impl Driver {
             events,
             send: send.clone(),
             resolver,
+            control: control.clone(),
+            asks,
             spans: spans::Spans::default(),
             crash: crash::Point::from_env(),
         };
-        (driver, send)
+        (driver, send, control)
     }
 
     /// Works until told to stop. What is under way then is taken up by the next start.
@@ -110,6 +121,7 @@ impl Driver {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(events) = self.events.recv() => self.turn(events, Vec::new()).await,
+                Some(ask) = self.asks.recv() => self.answer(ask).await,
                 () = delivered.notified() => self.work_through().await,
                 Ok(()) = self.policy.changed() => self.take_policy().await,
                 _ = tick.tick() => {
@@ -258,6 +270,7 @@ impl Driver {
         self.state.policy = loaded.policy;
         let note = system_note(text, serde_json::json!({ "digest": self.state.policy.digest }));
         self.commit(vec![note], Vec::new()).await;
+        let _ = self.control.changes.send(Change { at: Timestamp::now(), incident: None, kind: "policy" });
     }
 
     fn start(&mut self, command: &Command) {
@@ -289,6 +302,16 @@ impl Driver {
                 let span = self.spans.verification(&incident);
                 self.spawn(act::probe(self.tools.clone(), incident), span);
             }
+            Command::Curve { incident } => {
+                let span = spans::stage(incident, "fetch curve");
+                let (tools, incident, send) = (self.tools.clone(), incident.clone(), self.send.clone());
+                let work = async move {
+                    if let Some(found) = act::curve(tools, *incident).await {
+                        let _ = send.send(vec![found]).await;
+                    }
+                };
+                tokio::spawn(work.instrument(span));
+            }
             Command::Reconcile => self.tools.reconcile.notify_one(),
         }
     }
@@ -311,6 +334,7 @@ impl Driver {
 
     /// Metrics, logs and annotations: after the fact, and never in its way.
     fn account(&mut self, effect: &Effect) {
+        self.announce(effect);
         let metrics = &self.tools.metrics;
         match effect {
             Effect::Put(incident) if incident.phase == Phase::Closed => {
@@ -338,6 +362,18 @@ impl Driver {
             Effect::Note(note) => self.account_note(note),
             _ => {}
         }
+    }
+
+    /// Tells whoever looks on.
+    fn announce(&self, effect: &Effect) {
+        let (incident, kind) = match effect {
+            Effect::Put(incident) => (Some(incident.id.clone()), "incident"),
+            Effect::Note(note) if note.kind == NoteKind::Evidence => (note.incident.clone(), "incident"),
+            Effect::Freeze(_) => (None, "freeze"),
+            _ => return,
+        };
+        // Nobody may be looking.
+        let _ = self.control.changes.send(Change { at: Timestamp::now(), incident, kind });
     }
 
     fn account_note(&mut self, note: &Note) {
@@ -398,7 +434,16 @@ impl Driver {
 }
 
 fn is_durable(effect: &Effect) -> bool {
-    matches!(effect, Effect::Put(_) | Effect::PutAction(_) | Effect::Ended(..) | Effect::Page(_) | Effect::Note(_))
+    matches!(
+        effect,
+        Effect::Put(_)
+            | Effect::PutAction(_)
+            | Effect::Ended(..)
+            | Effect::Page(_)
+            | Effect::Note(_)
+            | Effect::Freeze(_)
+            | Effect::ManualStop(..)
+    )
 }
 
 /// A line of the record about the bot itself.
@@ -445,6 +490,30 @@ pub async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: Ca
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(every) => {}
             () = tools.reconcile.notified() => {}
+        }
+    }
+}
+
+/// Lists the containers now and then: who needs whom, and what runs.
+pub async fn survey(tools: Tools, project: String, send: Sender, shutdown: CancellationToken) {
+    let mut known: Option<Topology> = None;
+    loop {
+        match tools.backend.list().await {
+            Ok(containers) => {
+                let topology = Topology::new(containers, &project);
+                if known.as_ref() != Some(&topology) {
+                    if send.send(vec![Event::Topology(topology.clone())]).await.is_err() {
+                        return;
+                    }
+                    known = Some(topology);
+                }
+            }
+            // The last list stands: what depends on what does not change because nobody can look.
+            Err(error) => tracing::debug!(%error, "the containers cannot be listed"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SURVEY) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Reason,
@@ -106,6 +106,7 @@ impl Turn<'_> {
             key: incident.key(),
             rule: rule.name.clone(),
             step: incident.step,
+            round: incident.round,
             attempt,
             verb,
             target: workload.target(),
@@ -135,8 +136,13 @@ impl Turn<'_> {
     }
 
     /// The call came back.
-    pub(super) fn on_returned(&mut self, id: &str, outcome: CallOutcome) {
+    pub(super) fn on_returned(&mut self, id: &str, outcome: CallOutcome, evidence: Option<Value>) {
         let Some(action) = self.state.in_flight.get(id).cloned() else { return };
+        if let Some(evidence) = evidence {
+            let alert = self.state.open.get(&action.incident).map(|i| i.alert.name().to_owned()).unwrap_or_default();
+            let text = format!("seen before {} of {}", action.verb, action.target.name);
+            self.on_found(&action.incident, &alert, &text, evidence);
+        }
         match outcome {
             CallOutcome::Done => self.performed(action, "the backend reports that it was done"),
             CallOutcome::Refused(why) => self.not_performed(action, why, Some(Reason::BackendRefused)),

@@ -73,6 +73,10 @@ impl Turn<'_> {
             step: 0,
             next_at: None,
             target: None,
+            cause: None,
+            round: 0,
+            approved: None,
+            taken_over: None,
             decision: None,
             action: None,
             verification: None,
@@ -97,6 +101,7 @@ impl Turn<'_> {
         });
         self.note(&incident, kind, None, text, data);
         self.put(incident.clone());
+        self.brake(&incident);
         self.evaluate(incident);
     }
 
@@ -137,10 +142,15 @@ impl Turn<'_> {
         let news = incident.alert_active;
         incident.alert_active = false;
         match incident.phase {
-            Phase::Waiting | Phase::Escalated => {
-                let outcome = incident.verdict.map_or(Outcome::Resolved, |v| v.outcome());
-                self.close(incident, outcome, why);
-            }
+            Phase::Waiting | Phase::Escalated => match incident.verdict {
+                Some(verdict) => self.close(incident, verdict.outcome(), why),
+                None => match incident.cause.clone() {
+                    Some(cause) => {
+                        self.close(incident, Outcome::Covered, &format!("{why}, with its cause, incident {cause}"))
+                    }
+                    None => self.close(incident, Outcome::Resolved, why),
+                },
+            },
             Phase::Acting | Phase::Verifying if news => {
                 self.note(&incident, NoteKind::AlertEnded, None, why, json!({}));
                 self.put(incident);

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::{
     Reason,
     model::{Action, Alert, AlertKey, Incident, Suppression, Trace, Workload},
+    operator::{Freeze, Order},
     target::Refusal,
+    topology::Topology,
 };
 use crate::timestamp::Timestamp;
 
@@ -53,6 +55,8 @@ pub enum Event {
         action: String,
         /// With what.
         outcome: CallOutcome,
+        /// What was seen on the way: log lines from before the action, findings of a diagnosis.
+        evidence: Option<Value>,
     },
     /// The container of an action with unknown outcome was inspected.
     Inspected {
@@ -67,6 +71,35 @@ pub enum Event {
         incident: String,
         /// What was seen.
         probe: Probe,
+    },
+    /// A person has given an order about an incident.
+    Ordered(Order),
+    /// Everything is frozen, or no more.
+    Frozen {
+        /// What is in force from now on.
+        freeze: Option<Freeze>,
+        /// On whose order.
+        by: String,
+    },
+    /// The containers and what they need were looked up.
+    Topology(Topology),
+    /// A container was stopped on purpose, and not by the bot.
+    Stopped {
+        /// The container's name.
+        target: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Evidence about an incident was gathered; it may be closed by now.
+    Found {
+        /// About which incident.
+        incident: String,
+        /// The alert's name.
+        alert: String,
+        /// What it is.
+        text: String,
+        /// The evidence.
+        evidence: Value,
     },
     /// Time has passed.
     Tick,
@@ -180,6 +213,12 @@ pub enum Effect {
     Note(Box<Note>),
     /// Tell people.
     Page(Box<Page>),
+    /// Nothing is acted on from now on, or everything again.
+    Freeze(Option<Box<Freeze>>),
+    /// A person stopped this container then; `None`: it runs again.
+    ManualStop(String, Option<Timestamp>),
+    /// In memory only: the containers and what they need.
+    Topology(Box<Topology>),
     /// In memory only: look at a waiting incident again at that time.
     Defer(String, Option<Timestamp>),
     /// In memory only: an alert was heard of again.
@@ -226,6 +265,11 @@ pub enum Command {
         /// For which incident.
         incident: String,
     },
+    /// Fetch the SLI's curve from before the alert until now, as evidence.
+    Curve {
+        /// Of which incident; it may be closed by then.
+        incident: Box<Incident>,
+    },
     /// Read Alertmanager's list now.
     Reconcile,
 }
@@ -254,6 +298,10 @@ pub enum NoteKind {
     NextStep,
     /// People were told.
     Escalated,
+    /// Log lines, measurements, findings.
+    Evidence,
+    /// What a person ordered.
+    Operator,
     /// The alert has ended.
     AlertEnded,
     /// The incident is over.
@@ -276,6 +324,8 @@ impl NoteKind {
             Self::Verdict => "verdict",
             Self::NextStep => "next_step",
             Self::Escalated => "escalated",
+            Self::Evidence => "evidence",
+            Self::Operator => "operator",
             Self::AlertEnded => "alert_ended",
             Self::Closed => "closed",
             Self::System => "system",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{
     Reason,
-    model::{Incident, Phase, Workload},
+    model::{Incident, Phase, RunState, Workload},
     state::State,
     target::{self, Refusal},
 };
@@ -38,11 +38,32 @@ const MAX_ATTEMPTS: u32 = 2;
 /// When to look again where an event may come sooner than any known time.
 const SOON: Duration = Duration::from_secs(5);
 
-pub(super) const BEFORE_LOOKUP: &[Gate] =
-    &[suppressed, hold, done_before, busy, cooldown, target_budget, global_budget, concurrency];
+pub(super) const BEFORE_LOOKUP: &[Gate] = &[
+    suppressed,
+    frozen,
+    maintenance,
+    cause,
+    hold,
+    done_before,
+    busy,
+    cooldown,
+    target_budget,
+    global_budget,
+    concurrency,
+];
 
-pub(super) const ON_TARGET: &[Gate] =
-    &[permitted, settled, done_before, busy, cooldown, target_budget, global_budget, concurrency, observing];
+pub(super) const ON_TARGET: &[Gate] = &[
+    permitted,
+    stopped_by_person,
+    settled,
+    done_before,
+    busy,
+    cooldown,
+    target_budget,
+    global_budget,
+    concurrency,
+    allowed,
+];
 
 impl Case<'_> {
     fn target(&self) -> Option<&str> {
@@ -72,6 +93,57 @@ fn suppressed(case: &Case) -> Result<(), Refusal> {
     }
 }
 
+fn frozen(case: &Case) -> Result<(), Refusal> {
+    let Some(freeze) = case.state.freeze.as_ref().filter(|f| f.holds(case.now)) else { return Ok(()) };
+    let reason = if freeze.storm { Reason::Storm } else { Reason::Frozen };
+    let text = format!("frozen by {} since {}: {}", freeze.by, freeze.since, freeze.why);
+    Err(Refusal::new(reason, text).retry(freeze.until.unwrap_or_else(|| case.now.plus(SOON * 6))))
+}
+
+fn maintenance(case: &Case) -> Result<(), Refusal> {
+    let service = case.incident.service();
+    let windows = &case.state.policy.maintenance;
+    match windows.iter().find(|w| w.open(case.now) && w.covers(service.as_deref())) {
+        Some(window) => {
+            Err(Refusal::new(Reason::Maintenance, format!("maintenance: {window}")).retry(case.now.plus(SOON * 6)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A burning ancestor explains the alert, and one that has just been healed explains it for a
+/// while yet: rates look back, and connections come again one by one.
+fn cause(case: &Case) -> Result<(), Refusal> {
+    // A person who had it begin anew knows better.
+    if case.incident.round > 0 {
+        return Ok(());
+    }
+    let Some(service) = case.incident.service() else { return Ok(()) };
+    let ancestors = case.state.topology.ancestors(&service);
+    let burning = case.state.open.values().find(|other| {
+        let burns = other.alert_active && other.suppressed.is_none();
+        let under_way = matches!(other.phase, Phase::Acting | Phase::Verifying);
+        (burns || under_way)
+            && other.rule.as_ref().is_some_and(|r| r.explains_dependents)
+            && other.service().is_some_and(|s| ancestors.contains(s.as_str()))
+    });
+    if let Some(other) = burning {
+        let needed = other.service().unwrap_or_default();
+        let text = format!("{needed} burns ({}), and {service} needs it", other.alert.name());
+        return Err(Refusal::new(Reason::CauseElsewhere, text).caused_by(&other.id).retry(case.now.plus(SOON)));
+    }
+    let settle = case.state.policy.settle.get();
+    let fresh = ancestors.iter().filter_map(|a| Some((a, case.state.recovered.get(*a)?)));
+    match fresh.max_by_key(|(_, recovery)| recovery.at) {
+        Some((needed, recovery)) if case.now.since(recovery.at) < settle => {
+            let text = format!("{needed} was healed at {}, and {service} needs it", recovery.at);
+            let refusal = Refusal::new(Reason::CauseElsewhere, text).caused_by(&recovery.incident);
+            Err(refusal.retry(recovery.at.plus(settle)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn hold(case: &Case) -> Result<(), Refusal> {
     let ripe = case.incident.starts_at.plus(case.heal.hold.get());
     if ripe <= case.now {
@@ -84,6 +156,8 @@ fn done_before(case: &Case) -> Result<(), Refusal> {
     let Some(rule) = &case.incident.rule else { return Ok(()) };
     let key = (case.incident.key(), rule.name.clone(), case.incident.step);
     match case.state.attempts.get(&key) {
+        // A person who had it begin anew wants it done again.
+        Some(a) if a.round < case.incident.round => Ok(()),
         Some(a) if a.taken => Err(Refusal::new(Reason::AlreadyDone, "this step was already taken for this very alert")),
         Some(a) if a.count >= MAX_ATTEMPTS => {
             Err(Refusal::new(Reason::ActionFailed, format!("{} attempts, none carried out", a.count)))
@@ -95,6 +169,20 @@ fn done_before(case: &Case) -> Result<(), Refusal> {
 fn permitted(case: &Case) -> Result<(), Refusal> {
     let Some(workload) = case.workload else { return Ok(()) };
     target::permitted(&workload.into(), &case.state.policy, &case.state.scope)
+}
+
+/// Whoever stopped it starts it again.
+fn stopped_by_person(case: &Case) -> Result<(), Refusal> {
+    let Some(workload) = case.workload.filter(|w| w.state == RunState::Down) else { return Ok(()) };
+    // A stop before its last start is history.
+    let stopped = case.state.stopped.get(&workload.name).filter(|at| workload.started_at.is_none_or(|s| s <= **at));
+    match stopped {
+        Some(at) if case.incident.round == 0 => {
+            let text = format!("a person stopped {} at {at}", workload.name);
+            Err(Refusal::new(Reason::ManualStop, text).retry(case.now.plus(SOON * 6)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn settled(case: &Case) -> Result<(), Refusal> {
@@ -174,10 +262,17 @@ fn concurrency(case: &Case) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::Concurrency, text).retry(case.now.plus(Duration::from_secs(1))))
 }
 
-fn observing(case: &Case) -> Result<(), Refusal> {
+fn allowed(case: &Case) -> Result<(), Refusal> {
     let rule = case.incident.rule.as_ref().map_or(Mode::Auto, |r| r.mode);
     match case.state.policy.mode.stricter(rule) {
         Mode::Auto => Ok(()),
+        Mode::Approve if case.incident.approved == Some(case.incident.step) => Ok(()),
+        Mode::Approve => {
+            let step = case.incident.current_step().map_or("act", |s| s.action.as_str());
+            let target = case.target().unwrap_or("its target");
+            let text = format!("{step} {target} waits for approval");
+            Err(Refusal::new(Reason::AwaitingApproval, text).retry(case.now.plus(SOON * 6)))
+        }
         Mode::Observe => {
             let step = case.incident.current_step().map_or("act", |s| s.action.as_str());
             let target = case.target().unwrap_or("its target");

@@ -15,9 +15,13 @@ mod event;
 mod gates;
 pub mod ladder;
 mod model;
+mod operator;
+mod overview;
 mod reason;
 mod state;
+mod storm;
 pub mod target;
+mod topology;
 mod turn;
 pub(crate) mod verifying;
 
@@ -29,8 +33,11 @@ pub use model::{
     Action, ActionStatus, Alert, AlertKey, Decision, Health, Incident, Judgement, Outcome, Phase, RunState, Status,
     Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
 };
+pub use operator::{Freeze, OperatorCommand, Order, possible};
+pub use overview::{BudgetView, LastAction, Overview, TargetView};
 pub use reason::Reason;
-pub use state::{Ended, MEMORY, Scope, State};
+pub use state::{Ended, MEMORY, RECOVERY, Recovery, Scope, State};
+pub use topology::Topology;
 use turn::Turn;
 
 use crate::timestamp::Timestamp;
@@ -46,9 +53,14 @@ pub fn decide(state: &State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Alert { alert, source, received_at, trace } => turn.on_alert(alert, source, received_at, trace),
         Event::Snapshot(snapshot) => turn.on_snapshot(&snapshot),
         Event::Resolved { incident, seen } => turn.on_resolved(&incident, &seen),
-        Event::Returned { action, outcome } => turn.on_returned(&action, outcome),
+        Event::Returned { action, outcome, evidence } => turn.on_returned(&action, outcome, evidence),
         Event::Inspected { action, found } => turn.on_inspected(&action, found),
         Event::Probed { incident, probe } => turn.on_probed(&incident, probe),
+        Event::Ordered(order) => turn.on_order(&order),
+        Event::Frozen { freeze, by } => turn.on_freeze(freeze, &by),
+        Event::Topology(topology) => turn.on_topology(topology),
+        Event::Stopped { target, at } => turn.on_stopped(&target, at),
+        Event::Found { incident, alert, text, evidence } => turn.on_found(&incident, &alert, &text, evidence),
         Event::Tick => turn.on_tick(),
     }
     turn.finish()

@@ -111,14 +111,24 @@ pub enum Outcome {
     Silenced,
     /// A manual alert that was neither repeated nor resolved.
     Expired,
-    /// A manual alert about a target that was healed under another incident.
+    /// It ended with another incident: its cause was healed, or the same target under another alert.
     Covered,
+    /// A person closed it.
+    ClosedByOperator,
 }
 
 impl Outcome {
     /// Every outcome, for initialising metrics.
-    pub const ALL: [Self; 7] =
-        [Self::Healed, Self::NotHealed, Self::Unverified, Self::Resolved, Self::Silenced, Self::Expired, Self::Covered];
+    pub const ALL: [Self; 8] = [
+        Self::Healed,
+        Self::NotHealed,
+        Self::Unverified,
+        Self::Resolved,
+        Self::Silenced,
+        Self::Expired,
+        Self::Covered,
+        Self::ClosedByOperator,
+    ];
 
     /// As written in metrics and records.
     pub const fn as_str(self) -> &'static str {
@@ -130,6 +140,7 @@ impl Outcome {
             Self::Silenced => "silenced",
             Self::Expired => "expired",
             Self::Covered => "covered",
+            Self::ClosedByOperator => "closed_by_operator",
         }
     }
 }
@@ -269,6 +280,18 @@ pub struct Incident {
     pub next_at: Option<Timestamp>,
     /// Known after it was resolved once.
     pub target: Option<TargetRef>,
+    /// The incident of the burning service that this one depends on.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// How often a person had it begin anew; then nothing speaks for another cause any more.
+    #[serde(default)]
+    pub round: u32,
+    /// The step that a person has approved.
+    #[serde(default)]
+    pub approved: Option<usize>,
+    /// Who has it, instead of the bot.
+    #[serde(default)]
+    pub taken_over: Option<String>,
     /// Why it stands where it stands.
     pub decision: Option<Decision>,
     /// The action that is under way or being verified.
@@ -384,7 +407,10 @@ pub struct Action {
     pub rule: String,
     /// Index of the step.
     pub step: usize,
-    /// From 1; a further one only where the one before certainly did not happen.
+    /// The incident's round when it was intended.
+    #[serde(default)]
+    pub round: u32,
+    /// From 1; a further one only where the one before certainly did not happen, or in a further round.
     pub attempt: u32,
     /// What is done.
     pub verb: Verb,

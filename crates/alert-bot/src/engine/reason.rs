@@ -35,6 +35,12 @@ reasons! {
     Inhibited = "inhibited", "Another alert inhibits this one in Alertmanager.";
     Muted = "muted", "The alert is muted by a time interval in Alertmanager.";
     AlertGone = "alert_gone", "Alertmanager does not know the alert any more.";
+    TakenOver = "taken_over", "A person has taken the incident over.";
+    Rejected = "rejected", "A person has rejected the step.";
+    Frozen = "frozen", "A person has frozen all actions.";
+    Storm = "storm", "Too many services began to burn at once: the fault lies beneath them.";
+    Maintenance = "maintenance", "A maintenance window of the policy is open.";
+    CauseElsewhere = "cause_elsewhere", "A service that this one depends on burns, or has just recovered.";
     Hold = "hold", "The alert has not fired for the rule's hold time yet.";
     AlreadyDone = "already_done", "This step was already taken for this very alert.";
     EmptySelector = "empty_selector", "The alert does not say which service is meant, and the rule has no default.";
@@ -47,6 +53,8 @@ reasons! {
     Denied = "denied", "The service is on the list of those that are never touched.";
     TooYoung = "too_young", "The container was started too recently.";
     JustStopped = "just_stopped", "The container stopped a moment ago: somebody may be restarting it.";
+    ManualStop = "manual_stop", "A person has stopped the container: it is theirs to start.";
+    CrashLoop = "crash_loop", "The container ends again and again by itself: one more start is the opposite of help.";
     NeverStarted = "never_started", "The container was created and never started: a deployment is under way.";
     TargetChanging = "target_changing", "Docker is changing the container at this moment.";
     NotApplicable = "not_applicable", "No step of the rule applies to the container as it is.";
@@ -55,6 +63,7 @@ reasons! {
     TargetBudget = "target_budget_exhausted", "This target's budget of actions is used up.";
     GlobalBudget = "global_budget_exhausted", "The budget of actions over all targets is used up.";
     Concurrency = "concurrency_limit", "As many actions as allowed are under way.";
+    AwaitingApproval = "awaiting_approval", "The policy asks a person to approve this step.";
     BackendUnavailable = "backend_unavailable", "The way to Docker is not available.";
     BackendRefused = "backend_refused", "The guard refused the action.";
     ActionFailed = "action_failed", "The action could not be carried out.";

@@ -9,15 +9,20 @@ use std::{
 use super::{
     event::{Ask, Effect},
     model::{Action, ActionStatus, Alert, AlertKey, Incident, Outcome, Phase, Status},
+    operator::Freeze,
+    topology::Topology,
 };
 use crate::{
-    policy::{LONGEST_WINDOW, Policy},
+    policy::{LONGEST_WINDOW, Policy, Verb},
     timestamp::Timestamp,
 };
 
 /// Occurrences that are over are remembered for this long: a redelivery within
 /// it changes nothing.
 pub const MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A recovery is remembered for this long; no policy may ask for more.
+pub const RECOVERY: Duration = Duration::from_secs(3600);
 
 /// Whose containers may be touched at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Stamp {
     pub at: Timestamp,
     /// By which rule.
     pub rule: String,
+    /// What.
+    pub verb: Verb,
 }
 
 /// Attempts at one step for one occurrence of an alert.
@@ -44,6 +51,8 @@ pub struct Attempts {
     pub count: u32,
     /// One of them happened, or may have.
     pub taken: bool,
+    /// The round of the last.
+    pub round: u32,
 }
 
 /// Which step, for which occurrence of which alert, by which rule.
@@ -67,7 +76,23 @@ pub struct State {
     pub(super) stamps: BTreeMap<String, BTreeMap<String, Stamp>>,
     pub(super) attempts: BTreeMap<StepKey, Attempts>,
     pub(super) pages: BTreeMap<String, Timestamp>,
+    /// Services whose incident was healed, by which and when: what depends on them needs a moment.
+    pub(super) recovered: BTreeMap<String, Recovery>,
+    /// Containers that a person has stopped.
+    pub(super) stopped: BTreeMap<String, Timestamp>,
+    pub(super) freeze: Option<Freeze>,
+    /// What the backend listed last; not kept over a restart.
+    pub(super) topology: Topology,
     pub(super) asked: BTreeMap<Ask, Timestamp>,
+}
+
+/// That a service was healed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Under which incident.
+    pub incident: String,
+    /// When it was proven.
+    pub at: Timestamp,
 }
 
 /// An occurrence that is over.
@@ -92,6 +117,10 @@ impl State {
             stamps: BTreeMap::new(),
             attempts: BTreeMap::new(),
             pages: BTreeMap::new(),
+            recovered: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            freeze: None,
+            topology: Topology::default(),
             asked: BTreeMap::new(),
         }
     }
@@ -107,6 +136,16 @@ impl State {
             Effect::Page(page) => {
                 self.pages.insert(page.about.clone(), page.at);
             }
+            Effect::Freeze(freeze) => self.freeze = freeze.as_deref().cloned(),
+            Effect::ManualStop(target, at) => match at {
+                Some(at) => {
+                    self.stopped.insert(target.clone(), *at);
+                }
+                None => {
+                    self.stopped.remove(target);
+                }
+            },
+            Effect::Topology(topology) => self.topology = (**topology).clone(),
             Effect::Defer(id, at) => {
                 if let Some(incident) = self.open.get_mut(id) {
                     incident.next_at = *at;
@@ -137,6 +176,9 @@ impl State {
             let at = incident.closed_at.unwrap_or(incident.updated_at);
             let may_reopen = incident.outcome == Some(Outcome::Silenced);
             self.ended.insert(incident.key(), Ended { at, may_reopen });
+            if let (Some(Outcome::Healed), Some(service)) = (incident.outcome, incident.service()) {
+                self.recovered.insert(service, Recovery { incident: incident.id.clone(), at });
+            }
             return;
         }
         self.ended.remove(&incident.key());
@@ -157,7 +199,10 @@ impl State {
         if action.status == ActionStatus::NotPerformed {
             stamps.remove(&action.id);
         } else {
-            stamps.insert(action.id.clone(), Stamp { at: action.intended_at, rule: action.rule.clone() });
+            stamps.insert(
+                action.id.clone(),
+                Stamp { at: action.intended_at, rule: action.rule.clone(), verb: action.verb },
+            );
         }
         let oldest = action.intended_at.minus(LONGEST_WINDOW);
         stamps.retain(|_, stamp| stamp.at >= oldest);
@@ -169,12 +214,31 @@ impl State {
         // Only the last attempt can have happened: there is none after one that may have.
         if action.attempt == attempts.count {
             attempts.taken = action.status != ActionStatus::NotPerformed;
+            attempts.round = action.round;
         }
         if action.status.open() {
             self.in_flight.insert(action.id.clone(), action.clone());
         } else {
             self.in_flight.remove(&action.id);
         }
+    }
+
+    /// Takes over from the journal that a service was healed.
+    pub(crate) fn remember_recovery(&mut self, service: String, recovery: Recovery) {
+        let newer = self.recovered.get(&service).is_none_or(|known| known.at <= recovery.at);
+        if newer {
+            self.recovered.insert(service, recovery);
+        }
+    }
+
+    /// What is in force, if anything.
+    pub fn freeze(&self) -> Option<&Freeze> {
+        self.freeze.as_ref()
+    }
+
+    /// The containers and what they need, as last listed.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
     }
 
     /// Takes over from the journal that an occurrence is over.
@@ -190,6 +254,8 @@ impl State {
         let ended = &self.ended;
         self.attempts.retain(|(key, ..), _| open.contains(key) || ended.contains_key(key));
         self.pages.retain(|_, at| *at >= horizon);
+        let settled = now.minus(RECOVERY);
+        self.recovered.retain(|_, recovery| recovery.at >= settled);
         let oldest = now.minus(LONGEST_WINDOW);
         self.stamps.retain(|_, stamps| {
             stamps.retain(|_, stamp| stamp.at >= oldest);
@@ -258,6 +324,9 @@ impl State {
             self.stamps.clone(),
             self.attempts.clone(),
             self.pages.clone(),
+            self.recovered.clone(),
+            self.stopped.clone(),
+            self.freeze.clone(),
         )
     }
 }

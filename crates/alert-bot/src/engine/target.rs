@@ -20,12 +20,20 @@ pub struct Refusal {
     pub text: String,
     /// `None`: time alone will not change it.
     pub retry_at: Option<Timestamp>,
+    /// The incident that is the cause, where that is the reason.
+    pub cause: Option<String>,
 }
 
 impl Refusal {
     /// A refusal that time alone does not lift.
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), retry_at: None }
+        Self { reason, text: text.into(), retry_at: None, cause: None }
+    }
+
+    /// The incident that explains it.
+    pub fn caused_by(mut self, incident: &str) -> Self {
+        self.cause = Some(incident.to_owned());
+        self
     }
 
     /// Look again then.

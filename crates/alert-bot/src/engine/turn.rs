@@ -8,7 +8,7 @@ use super::{
     Event, Reason,
     event::{Ask, Command, Effect, Note, NoteKind, Page},
     gates::{self, Case},
-    model::{Decision, Incident, Outcome, Phase},
+    model::{Decision, Incident, Outcome, Phase, RunState},
     state::State,
     target::Refusal,
 };
@@ -24,6 +24,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const MANUAL_LEASE: Duration = Duration::from_secs(300);
 /// People are told about the same target once in this time.
 const PAGE_EVERY: Duration = Duration::from_secs(1800);
+/// A stop within this time of an action of the bot is the bot's own.
+const OWN_STOP: Duration = Duration::from_secs(120);
 /// When to look again after a refusal that only a change outside can lift.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -71,6 +73,20 @@ impl<'a> Turn<'a> {
         })));
     }
 
+    /// Writes down something that is about no incident.
+    pub(super) fn system(&mut self, kind: NoteKind, text: impl Into<String>, data: Value) {
+        self.push(Effect::Note(Box::new(Note {
+            at: self.now,
+            incident: None,
+            kind,
+            reason: None,
+            alert: String::new(),
+            target: None,
+            text: text.into(),
+            data,
+        })));
+    }
+
     pub(super) fn ask(&mut self, ask: Ask, command: Command) {
         self.push(Effect::Asked(ask, self.now));
         self.push(Effect::Do(command));
@@ -93,6 +109,7 @@ impl<'a> Turn<'a> {
 
     pub(super) fn on_tick(&mut self) {
         let state = self.state;
+        self.thaw();
         self.inspect_due();
         for incident in state.open.values() {
             match incident.phase {
@@ -168,7 +185,11 @@ impl<'a> Turn<'a> {
         let known =
             incident.decision.as_ref().is_some_and(|d| d.reason == Some(refusal.reason) && d.step == incident.step);
         incident.next_at = refusal.retry_at;
-        if known && refusal.reason != Reason::AlreadyDone {
+        let explained = refusal.cause.is_none() || refusal.cause == incident.cause;
+        if refusal.cause.is_some() {
+            incident.cause = refusal.cause.clone();
+        }
+        if known && explained && refusal.reason != Reason::AlreadyDone {
             // No news. With many alerts waiting, writing that down would be most of the work.
             let stored = self.state.open.get(&incident.id);
             let same = stored.is_some_and(|s| Incident { next_at: incident.next_at, ..s.clone() } == incident);
@@ -190,7 +211,7 @@ impl<'a> Turn<'a> {
             Reason::AlreadyDone | Reason::ActionFailed | Reason::BackendRefused => {
                 self.escalate(incident, &refusal.text);
             }
-            Reason::TargetBudget | Reason::GlobalBudget => {
+            Reason::TargetBudget | Reason::GlobalBudget | Reason::AwaitingApproval | Reason::CrashLoop => {
                 self.page(&mut incident, &refusal.text);
                 self.put(incident);
             }
@@ -202,6 +223,61 @@ impl<'a> Turn<'a> {
     pub(super) fn refuse_and_look_again(&mut self, incident: Incident, refusal: Refusal) {
         let at = refusal.retry_at.unwrap_or_else(|| self.now.plus(LOOK_AGAIN));
         self.refuse(incident, refusal.retry(at));
+    }
+
+    /// Notes a decision not to act that needs no time to come round.
+    pub(super) fn decide_not(&mut self, incident: &mut Incident, reason: Reason, text: String) {
+        incident.decision =
+            Some(Decision { reason: Some(reason), text: text.clone(), at: self.now, step: incident.step });
+        self.note(incident, NoteKind::Decision, Some(reason), text, json!({ "step": incident.step }));
+    }
+
+    /// What held all back is gone.
+    pub(super) fn look_again_at_all(&mut self) {
+        for incident in self.state.open.values().filter(|i| i.phase == Phase::Waiting) {
+            self.push(Effect::Defer(incident.id.clone(), Some(self.now)));
+        }
+    }
+
+    pub(super) fn on_topology(&mut self, topology: super::Topology) {
+        // Started again, by whomever: what was stopped on purpose is so no more.
+        for container in topology.containers.iter().filter(|c| c.state == RunState::Running) {
+            if self.state.stopped.contains_key(&container.name) {
+                self.push(Effect::ManualStop(container.name.clone(), None));
+            }
+        }
+        self.push(Effect::Topology(Box::new(topology)));
+    }
+
+    pub(super) fn on_stopped(&mut self, target: &str, at: Timestamp) {
+        // The bot's own restart stops the container too.
+        let own = self.state.in_flight.values().any(|a| a.target.name == target)
+            || self
+                .state
+                .stamps
+                .get(target)
+                .is_some_and(|stamps| stamps.values().any(|s| at >= s.at && at.since(s.at) <= OWN_STOP));
+        if !own && self.state.stopped.get(target).is_none_or(|known| *known < at) {
+            self.push(Effect::ManualStop(target.to_owned(), Some(at)));
+            self.system(
+                NoteKind::System,
+                format!("{target} was stopped by a person"),
+                json!({ "target": target, "at": at }),
+            );
+        }
+    }
+
+    pub(super) fn on_found(&mut self, incident: &str, alert: &str, text: &str, evidence: Value) {
+        self.push(Effect::Note(Box::new(Note {
+            at: self.now,
+            incident: Some(incident.to_owned()),
+            kind: NoteKind::Evidence,
+            reason: None,
+            alert: alert.to_owned(),
+            target: self.state.open.get(incident).and_then(|i| i.target.as_ref()).map(|t| t.name.clone()),
+            text: text.to_owned(),
+            data: evidence,
+        })));
     }
 
     /// Hands an incident to people.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    event::{Ask, Effect, NoteKind, Probe, Sli, Tri},
+    event::{Ask, Command, Effect, NoteKind, Probe, Sli, Tri},
     model::{Health, Incident, Judgement, Outcome, Phase, RunState, Verdict, Verification},
     turn::Turn,
 };
@@ -144,6 +144,7 @@ impl Turn<'_> {
     fn conclude(&mut self, mut incident: Incident, verdict: Verdict, why: String, evidence: serde_json::Value) {
         incident.verdict = Some(verdict);
         self.note(&incident, NoteKind::Verdict, None, format!("{verdict}: {why}"), evidence);
+        self.push(Effect::Do(Command::Curve { incident: Box::new(incident.clone()) }));
         let steps = incident.rule.as_ref().and_then(|r| r.heal()).map_or(0, |h| h.steps.len());
         match verdict {
             Verdict::Healed => {

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 pub use auth::WebhookAuth;
 
-use crate::{journal::Journal, metrics::Metrics, policy::reload::Loaded};
+use crate::{driver::Control, journal::Journal, metrics::Metrics, policy::reload::Loaded};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct AppState {
     pub journal: Journal,
     /// The policy in force.
     pub policy: watch::Receiver<Loaded>,
+    /// Gives orders to the driver.
+    pub control: Control,
     /// What is counted.
     pub metrics: Metrics,
     /// Who may post notifications.

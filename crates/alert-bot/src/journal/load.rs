@@ -7,7 +7,9 @@ use sqlx::Row;
 
 use super::{Delivery, Due, Journal, Result};
 use crate::{
-    engine::{Action, AlertKey, Effect, Ended, Incident, MEMORY, Outcome, Page, Scope, State},
+    engine::{
+        Action, AlertKey, Effect, Ended, Freeze, Incident, MEMORY, Outcome, Page, RECOVERY, Recovery, Scope, State,
+    },
     policy::{LONGEST_WINDOW, Policy},
     timestamp::Timestamp,
 };
@@ -55,6 +57,29 @@ impl Journal {
         while let Some(row) = rows.try_next().await? {
             let action: Action = serde_json::from_str(row.get(0))?;
             state.apply(&Effect::PutAction(Box::new(action)));
+        }
+        drop(rows);
+        let mut rows =
+            sqlx::query("SELECT id, service, closed_at FROM incidents WHERE closed_at >= ? AND outcome = 'healed'")
+                .bind(now.minus(RECOVERY).millis())
+                .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let service: Option<String> = row.get(1);
+            if let Some(service) = service {
+                let at = Timestamp::from_millis(row.get(2));
+                state.remember_recovery(service, Recovery { incident: row.get(0), at });
+            }
+        }
+        drop(rows);
+        let freeze =
+            sqlx::query("SELECT doc FROM settings WHERE name = 'freeze'").fetch_optional(&self.readers).await?;
+        if let Some(row) = freeze {
+            let freeze: Freeze = serde_json::from_str(row.get(0))?;
+            state.apply(&Effect::Freeze(Some(Box::new(freeze))));
+        }
+        let mut rows = sqlx::query("SELECT target, at FROM stopped").fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            state.apply(&Effect::ManualStop(row.get(0), Some(Timestamp::from_millis(row.get(1)))));
         }
         drop(rows);
         let mut rows =

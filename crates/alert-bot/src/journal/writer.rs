@@ -14,7 +14,7 @@ use super::{
     audit::{GENESIS, Hash, Line},
 };
 use crate::{
-    engine::{Action, Effect, Incident, Note, Page},
+    engine::{Action, Effect, Freeze, Incident, Note, Page},
     timestamp::Timestamp,
 };
 
@@ -158,7 +158,14 @@ impl Writer {
                     seq += 1;
                     head = write_line(&mut tx, note, seq, &head).await?;
                 }
-                Effect::Defer(..) | Effect::Heard(..) | Effect::Asked(..) | Effect::Answered(_) | Effect::Do(_) => {}
+                Effect::Freeze(freeze) => put_freeze(&mut tx, freeze.as_deref()).await?,
+                Effect::ManualStop(target, at) => put_stop(&mut tx, target, *at).await?,
+                Effect::Topology(_)
+                | Effect::Defer(..)
+                | Effect::Heard(..)
+                | Effect::Asked(..)
+                | Effect::Answered(_)
+                | Effect::Do(_) => {}
             }
         }
         for id in processed {
@@ -253,6 +260,33 @@ async fn put_action(tx: &mut SqliteConnection, action: &Action) -> Result<()> {
     .bind(serde_json::to_string(action)?)
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+async fn put_freeze(tx: &mut SqliteConnection, freeze: Option<&Freeze>) -> Result<()> {
+    match freeze {
+        Some(freeze) => {
+            sqlx::query("INSERT OR REPLACE INTO settings (name, doc) VALUES ('freeze', ?)")
+                .bind(serde_json::to_string(freeze)?)
+                .execute(tx)
+                .await?
+        }
+        None => sqlx::query("DELETE FROM settings WHERE name = 'freeze'").execute(tx).await?,
+    };
+    Ok(())
+}
+
+async fn put_stop(tx: &mut SqliteConnection, target: &str, at: Option<Timestamp>) -> Result<()> {
+    match at {
+        Some(at) => {
+            sqlx::query("INSERT OR REPLACE INTO stopped (target, at) VALUES (?, ?)")
+                .bind(target)
+                .bind(at.millis())
+                .execute(tx)
+                .await?
+        }
+        None => sqlx::query("DELETE FROM stopped WHERE target = ?").bind(target).execute(tx).await?,
+    };
     Ok(())
 }
 

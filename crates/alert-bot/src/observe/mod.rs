@@ -13,6 +13,7 @@ pub use prometheus::Prometheus;
 use crate::{
     engine::{Probe, Sli, Tri, Workload},
     policy::Verify,
+    timestamp::Timestamp,
 };
 
 /// A client without spans of its own: a proof takes dozens of looks, and the span of the whole
@@ -59,6 +60,21 @@ impl Observer {
             self.sli(subject),
         );
         Probe { container, firing: firing(rule, listed), sli }
+    }
+
+    /// The SLI over a time, with the query that was asked.
+    ///
+    /// # Errors
+    /// Prometheus did not answer.
+    pub async fn curve(
+        &self,
+        subject: &Subject,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(String, Vec<(f64, Option<f64>)>), String> {
+        let query = fill(&subject.verify.sli, subject);
+        let points = self.prometheus.range(&query, from, to, subject.verify.good).await?;
+        Ok((query, points))
     }
 
     async fn sli(&self, subject: &Subject) -> Sli {

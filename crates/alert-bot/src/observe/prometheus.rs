@@ -17,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// A rule that was not evaluated for this long says nothing about now.
 const RULE_MAX_AGE: Duration = Duration::from_secs(90);
 
+/// Points of a curve at most.
+const POINTS: f64 = 240.0;
+
 /// A client of Prometheus' HTTP API.
 #[derive(Clone)]
 pub struct Prometheus {
@@ -157,6 +160,43 @@ impl Prometheus {
                 }
             }
         }
+    }
+
+    /// A query over a time in at most [`POINTS`] steps: seconds since the epoch and the worst value
+    /// of all series, `None` where it is not a number.
+    ///
+    /// # Errors
+    /// There was no answer, or none of the expected shape.
+    pub async fn range(
+        &self,
+        query: &str,
+        from: Timestamp,
+        to: Timestamp,
+        good: Good,
+    ) -> Result<Vec<(f64, Option<f64>)>, String> {
+        let span = to.since(from);
+        let step = (span.as_secs_f64() / POINTS).max(1.0);
+        let seconds = |t: Timestamp| format!("{}", t.millis() as f64 / 1000.0);
+        let (start, end, step) = (seconds(from), seconds(to), format!("{step}"));
+        let asked = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
+        let data: QueryData = self.ask("/api/v1/query_range", &asked).await?;
+        let mut worst: BTreeMap<i64, Option<f64>> = BTreeMap::new();
+        for series in data.result.as_array().into_iter().flatten() {
+            for pair in series.get("values").and_then(Value::as_array).into_iter().flatten() {
+                let at = pair.get(0).and_then(Value::as_f64);
+                let value = pair.get(1).and_then(Value::as_str).and_then(|v| v.parse::<f64>().ok());
+                let (Some(at), Some(value)) = (at, value) else {
+                    return Err("answered with samples of an unknown shape".to_owned());
+                };
+                let value = Some(value).filter(|v| v.is_finite());
+                let known = worst.entry((at * 1000.0) as i64).or_insert(value);
+                *known = match (*known, value) {
+                    (Some(a), Some(b)) => Some(worse(good, a, b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        Ok(worst.into_iter().map(|(at, value)| (at as f64 / 1000.0, value)).collect())
     }
 
     /// Whether the rule that made this alert says that it fires, for this service.

@@ -11,8 +11,9 @@ use serde_saphyr::Spanned;
 
 use super::{
     Budget, Good, Heal, LONGEST_WINDOW, Level, Limits, Mode, Period, Plan, Policy, Receiver, Rule, Selector, Step,
-    Verb, Verify, is_service_name,
+    Storm, Verb, Verify, Window, is_service_name, maintenance::WindowDoc,
 };
+use crate::engine::RECOVERY;
 
 /// The version of the document's format.
 const VERSION: u64 = 1;
@@ -38,6 +39,10 @@ struct PolicyDoc {
     version: Spanned<u64>,
     mode: Mode,
     limits: Option<Spanned<LimitsDoc>>,
+    storm: Option<Spanned<StormDoc>>,
+    settle: Option<Spanned<Period>>,
+    #[serde(default)]
+    maintenance: Vec<Spanned<WindowDoc>>,
     #[serde(default)]
     deny: Vec<Spanned<String>>,
     escalation: Option<Spanned<Vec<LevelDoc>>>,
@@ -61,6 +66,15 @@ struct LevelDoc {
     to: Vec<Receiver>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StormDoc {
+    share: f64,
+    at_least: Option<usize>,
+    within: Period,
+    freeze: Period,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DefaultsDoc {
@@ -81,6 +95,7 @@ struct RuleDoc {
     mode: Option<Mode>,
     leave_to_people: Option<Spanned<String>>,
     ignore: Option<Spanned<String>>,
+    explains_dependents: Option<bool>,
     target: Option<Spanned<TargetDoc>>,
     hold: Option<Period>,
     min_age: Option<Period>,
@@ -172,9 +187,16 @@ pub(super) fn parse(text: &str) -> Result<Policy, Vec<PolicyError>> {
     }
     faults.check(!doc.rules.value.is_empty(), line(&doc.rules), || "a policy needs at least one rule".to_owned());
     let limits = limits(doc.limits.as_ref(), &mut faults);
+    let settle = doc.settle.as_ref().map_or(Policy::empty().settle, |s| s.value);
+    faults.check(settle.get() <= RECOVERY, doc.settle.as_ref().map_or(0, line), || {
+        format!("settle {settle} must be at most {}", Period(RECOVERY))
+    });
     let mut policy = Policy {
         mode: doc.mode,
         limits,
+        storm: storm(doc.storm.as_ref(), &mut faults),
+        settle,
+        maintenance: maintenance(&doc.maintenance, &mut faults),
         deny: doc.deny.iter().map(|d| d.value.clone()).collect(),
         escalation: doc.escalation.as_ref().map_or_else(super::default_escalation, |e| escalation(e, &mut faults)),
         rules: Vec::new(),
@@ -219,6 +241,30 @@ fn limits(doc: Option<&Spanned<LimitsDoc>>, faults: &mut Faults) -> Limits {
     Limits { actions: doc.value.actions, window: doc.value.window, concurrent: doc.value.concurrent }
 }
 
+fn storm(doc: Option<&Spanned<StormDoc>>, faults: &mut Faults) -> Storm {
+    let usual = Policy::empty().storm;
+    let Some(doc) = doc else { return usual };
+    let (at, doc) = (line(doc), &doc.value);
+    faults.check(doc.share > 0.0 && doc.share <= 1.0, at, || "storm.share must be above 0 and at most 1".to_owned());
+    let at_least = doc.at_least.unwrap_or(usual.at_least);
+    faults.check(at_least >= 2, at, || "storm.at_least must be at least 2: one service is no storm".to_owned());
+    faults.check(!doc.within.get().is_zero() && !doc.freeze.get().is_zero(), at, || {
+        "storm.within and storm.freeze must be more than 0".to_owned()
+    });
+    Storm { share: doc.share, at_least, within: doc.within, freeze: doc.freeze }
+}
+
+fn maintenance(docs: &[Spanned<WindowDoc>], faults: &mut Faults) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for doc in docs {
+        match doc.value.read() {
+            Ok(window) => windows.push(window),
+            Err(why) => faults.add(line(doc), why),
+        }
+    }
+    windows
+}
+
 fn check_window(window: Period, at: u64, faults: &mut Faults) {
     faults.check(!window.get().is_zero() && window.get() <= LONGEST_WINDOW, at, || {
         format!("window {window} must be more than 0 and at most {}", Period(LONGEST_WINDOW))
@@ -249,7 +295,10 @@ fn rule(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
         }
     };
     let escalation = doc.escalation.as_ref().map(|e| escalation(e, faults));
-    Some(Rule { name: name.clone(), matches, mode: doc.mode.unwrap_or(Mode::Auto), plan, escalation })
+    // What is worth healing is worth waiting for.
+    let explains_dependents = doc.explains_dependents.unwrap_or(matches!(plan, Plan::Heal(_)));
+    let mode = doc.mode.unwrap_or(Mode::Auto);
+    Some(Rule { name: name.clone(), matches, mode, explains_dependents, plan, escalation })
 }
 
 fn escalation(doc: &Spanned<Vec<LevelDoc>>, faults: &mut Faults) -> Vec<Level> {

@@ -5,6 +5,7 @@
 //! the running policy in step with the file.
 
 mod document;
+mod maintenance;
 mod period;
 pub mod reload;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub use document::PolicyError;
+pub use maintenance::Window;
 pub use period::Period;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -31,6 +33,12 @@ pub struct Policy {
     pub mode: Mode,
     /// Limits over all targets together.
     pub limits: Limits,
+    /// When so much burns at once that nothing is acted on.
+    pub storm: Storm,
+    /// A service that was just healed explains what depends on it for this long.
+    pub settle: Period,
+    /// When nothing is acted on.
+    pub maintenance: Vec<Window>,
     /// Services never touched, on top of [`ALWAYS_DENIED`].
     pub deny: Vec<String>,
     /// Who is told when the bot is at its end, and after how long who else.
@@ -41,14 +49,29 @@ pub struct Policy {
     pub digest: String,
 }
 
-/// What happens to decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What happens to decisions; later ones allow less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Carry out what was decided.
     Auto,
+    /// Carry it out once a person has approved it.
+    Approve,
     /// Decide and record, touch nothing.
     Observe,
+}
+
+/// When so much burns at once that restarts would not help.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Storm {
+    /// More than this share of the services that may be healed …
+    pub share: f64,
+    /// … and at least so many …
+    pub at_least: usize,
+    /// … began to burn within this time:
+    pub within: Period,
+    /// nothing is acted on for so long.
+    pub freeze: Period,
 }
 
 /// Limits over all targets together.
@@ -71,6 +94,9 @@ pub struct Rule {
     pub matches: BTreeMap<String, Vec<String>>,
     /// Mode of this rule alone; the stricter of it and the policy's counts.
     pub mode: Mode,
+    /// While its alert burns, it is the cause of what burns among the services that depend on its.
+    #[serde(default)]
+    pub explains_dependents: bool,
     /// What to do.
     pub plan: Plan,
     /// This rule's own ladder instead of the policy's.
@@ -266,13 +292,14 @@ impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Approve => "approve",
             Self::Observe => "observe",
         }
     }
 
     /// The one of the two that allows less.
     pub fn stricter(self, other: Self) -> Self {
-        if self == Self::Observe || other == Self::Observe { Self::Observe } else { Self::Auto }
+        self.max(other)
     }
 }
 
@@ -331,6 +358,9 @@ impl Policy {
         Self {
             mode: Mode::Auto,
             limits: Limits { actions: 10, window: Period::from_secs(600), concurrent: 2 },
+            storm: Storm { share: 0.3, at_least: 4, within: Period::from_secs(120), freeze: Period::from_secs(600) },
+            settle: Period::from_secs(60),
+            maintenance: Vec::new(),
             deny: Vec::new(),
             escalation: default_escalation(),
             rules: Vec::new(),

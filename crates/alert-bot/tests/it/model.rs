@@ -283,6 +283,8 @@ impl World {
                 let Some(event) = self.probe(&incident) else { return };
                 self.turn(event, die);
             }
+            // Evidence changes no decision.
+            Command::Curve { .. } => {}
             Command::Reconcile => self.reconcile(die),
         }
     }
@@ -343,7 +345,7 @@ impl World {
             90..95 => CallOutcome::NotPerformed("no such container".to_owned()),
             _ => CallOutcome::Refused("403".to_owned()),
         };
-        self.turn(Event::Returned { action: id.to_owned(), outcome }, die);
+        self.turn(Event::Returned { action: id.to_owned(), outcome, evidence: None }, die);
     }
 
     /// The container is really started anew.
@@ -658,7 +660,15 @@ enum Moment {
 }
 
 fn durable(effect: &Effect) -> bool {
-    matches!(effect, Effect::Put(_) | Effect::PutAction(_) | Effect::Ended(..) | Effect::Page(_))
+    matches!(
+        effect,
+        Effect::Put(_)
+            | Effect::PutAction(_)
+            | Effect::Ended(..)
+            | Effect::Page(_)
+            | Effect::Freeze(_)
+            | Effect::ManualStop(..)
+    )
 }
 
 fn alert(labels: BTreeMap<String, String>, starts_at: Option<Timestamp>, status: Status) -> Alert {
@@ -770,7 +780,7 @@ fn a_thousand_alerts_of_one_cause_lead_to_one_action_and_at_most_one_page() {
                     let deed = world.state.action(&action).cloned().unwrap();
                     world.take_effect(&deed);
                     world.burning.clear();
-                    world.turn(Event::Returned { action, outcome: CallOutcome::Done }, None);
+                    world.turn(Event::Returned { action, outcome: CallOutcome::Done, evidence: None }, None);
                 }
                 Command::Probe { incident } => {
                     let event = world.probe(&incident).unwrap();

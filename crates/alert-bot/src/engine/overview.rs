@@ -1,0 +1,123 @@
+//! What is in force now, for people who look on.
+
+use serde::Serialize;
+
+use super::{
+    model::{ActionStatus, RunState},
+    operator::Freeze,
+    state::State,
+};
+use crate::{policy::Verb, timestamp::Timestamp};
+
+/// Everything that is in force now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// Set while nothing is acted on.
+    pub freeze: Option<Freeze>,
+    /// The maintenance window that is open.
+    pub maintenance: Option<String>,
+    /// Every container of the project.
+    pub targets: Vec<TargetView>,
+}
+
+/// One container, and how much may still be done to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TargetView {
+    /// The container's name.
+    pub name: String,
+    /// Its service.
+    pub service: String,
+    /// It runs.
+    pub running: bool,
+    /// It may be healed.
+    pub enabled: bool,
+    /// It carries `selfheal.protect`, or is on the list of those that are never touched.
+    pub protected: bool,
+    /// Services that it needs.
+    pub depends_on: Vec<String>,
+    /// An incident about its service is open.
+    pub burning: bool,
+    /// What is left of its budget, where it was acted on lately.
+    pub budget: Option<BudgetView>,
+    /// No action before then: the last one is too recent, or the budget is used up.
+    pub not_before: Option<Timestamp>,
+    /// The last action.
+    pub last_action: Option<LastAction>,
+    /// A person stopped it then.
+    pub stopped_by_person: Option<Timestamp>,
+}
+
+/// A budget.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BudgetView {
+    /// Actions allowed within the window.
+    pub actions: u32,
+    /// Of these, still left.
+    pub left: u32,
+    /// Length of the window in seconds.
+    pub window_seconds: u64,
+}
+
+/// The last action on a target.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastAction {
+    /// Its id.
+    pub id: String,
+    /// What was done.
+    pub verb: Verb,
+    /// When it was intended.
+    pub at: Timestamp,
+    /// Whether it is under way still, or its outcome unknown.
+    pub status: Option<ActionStatus>,
+}
+
+impl State {
+    /// Everything that is in force now.
+    pub fn overview(&self, now: Timestamp) -> Overview {
+        let open =
+            |service: &str| self.open.values().find(|i| i.alert_active && i.service().as_deref() == Some(service));
+        let targets = self.topology.containers.iter().map(|c| {
+            let service = c.services.first().unwrap_or(&c.name).clone();
+            let burning = open(&service);
+            let stamps = self.stamps.get(&c.name);
+            let last = stamps.and_then(|s| s.iter().max_by_key(|(_, stamp)| stamp.at));
+            let last_action = last.map(|(id, stamp)| LastAction {
+                id: id.clone(),
+                verb: stamp.verb,
+                at: stamp.at,
+                status: self.in_flight.get(id).map(|a| a.status),
+            });
+            let budget = last.and_then(|(_, stamp)| self.budget_of(&c.name, &stamp.rule, now));
+            TargetView {
+                running: c.state == RunState::Running,
+                enabled: c.enabled,
+                protected: c.protected || self.policy.denies(&service) || self.policy.denies(&c.name),
+                depends_on: c.depends_on.clone(),
+                burning: burning.is_some(),
+                budget,
+                not_before: burning.and_then(|i| i.next_at).filter(|at| *at > now),
+                last_action,
+                stopped_by_person: self.stopped.get(&c.name).copied(),
+                name: c.name.clone(),
+                service,
+            }
+        });
+        Overview {
+            freeze: self.freeze.clone().filter(|f| f.holds(now)),
+            maintenance: self.policy.maintenance.iter().find(|w| w.open(now)).map(ToString::to_string),
+            targets: targets.collect(),
+        }
+    }
+
+    fn budget_of(&self, target: &str, rule: &str, now: Timestamp) -> Option<BudgetView> {
+        let budget = &self.policy.rules.iter().find(|r| r.name == rule)?.heal()?.budget;
+        let oldest = now.minus(budget.window.get());
+        let used = self.stamps.get(target)?.values().filter(|stamp| stamp.at > oldest).count();
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        Some(BudgetView {
+            actions: budget.actions,
+            left: budget.actions.saturating_sub(used),
+            window_seconds: budget.window.get().as_secs(),
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Too much at once: the brake on everything.
+//!
+//! When a large part of all services burns at the same time, the fault lies beneath them (the host,
+//! the network, the monitoring itself), and restarting each would make it worse. Then nothing is
+//! acted on, and people are told once.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{
+    event::{Effect, NoteKind, Page},
+    model::Incident,
+    operator::Freeze,
+    state::State,
+    turn::Turn,
+};
+use crate::timestamp::Timestamp;
+
+/// Services that began to burn lately and that nothing burning explains.
+///
+/// What depends on a burning service is its symptom, not a further one: a database that takes five
+/// services with it is one cause.
+fn roots(state: &State, now: Timestamp) -> BTreeSet<String> {
+    let storm = &state.policy.storm;
+    let since = now.minus(storm.within.get());
+    let lately = |i: &&Incident| i.alert_active && i.suppressed.is_none() && i.opened_at >= since;
+    let burning: BTreeSet<String> = state
+        .open
+        .values()
+        .filter(lately)
+        .filter_map(Incident::service)
+        .filter(|service| state.topology.knows(service))
+        .collect();
+    burning
+        .iter()
+        .filter(|service| !state.topology.ancestors(service).iter().any(|a| burning.contains(*a)))
+        .cloned()
+        .collect()
+}
+
+impl Turn<'_> {
+    /// Freezes everything when a storm begins; `also` is the incident that this turn has opened.
+    pub(super) fn brake(&mut self, also: &Incident) {
+        let state = self.state;
+        let storm = &state.policy.storm;
+        if state.freeze.as_ref().is_some_and(|f| f.holds(self.now)) {
+            return;
+        }
+        let mut burning = roots(state, self.now);
+        if let Some(service) = also.service().filter(|s| state.topology.knows(s)) {
+            let explained = state.topology.ancestors(&service).iter().any(|a| burning.contains(*a));
+            if !explained {
+                burning.insert(service);
+            }
+        }
+        let all = state.topology.healable();
+        if burning.len() < storm.at_least || burning.len() as f64 <= storm.share * all as f64 {
+            return;
+        }
+        let names = burning.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let why = format!("{} of {all} services began to burn within {}: {names}", burning.len(), storm.within);
+        let until = self.now.plus(storm.freeze.get());
+        let freeze =
+            Freeze { by: "storm".to_owned(), why: why.clone(), since: self.now, until: Some(until), storm: true };
+        self.push(Effect::Freeze(Some(Box::new(freeze))));
+        self.system(NoteKind::Escalated, format!("storm: {why}"), json!({ "burning": burning, "until": until }));
+        self.push(Effect::Page(Box::new(Page {
+            about: "storm".to_owned(),
+            incident: also.id.clone(),
+            at: self.now,
+            title: "Too much burns at once: nothing is acted on".to_owned(),
+            text: format!("{why}. Nothing is acted on until {until}, or until somebody unfreezes."),
+        })));
+    }
+
+    /// A freeze with an end has come to it.
+    pub(super) fn thaw(&mut self) {
+        if self.state.freeze.as_ref().is_some_and(|f| !f.holds(self.now)) {
+            self.on_freeze(None, "the time that it was meant for");
+        }
+    }
+}
