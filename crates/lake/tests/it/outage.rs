@@ -127,6 +127,27 @@ async fn a_503_is_unavailable_and_observed_as_such() {
 }
 
 #[tokio::test]
+async fn an_https_endpoint_is_spoken_to_in_tls() {
+    let (send, mut first) = tokio::sync::mpsc::channel(8);
+    let address = server(move |mut stream| {
+        let send = send.clone();
+        async move {
+            let mut hello = [0; 3];
+            if stream.read_exact(&mut hello).await.is_ok() {
+                let _ = send.send(hello).await;
+            }
+        }
+    })
+    .await;
+    let backend = Backend::S3(S3 { endpoint: format!("https://{address}"), ..s3_settings() });
+    let lake = Lake::open(&Settings { backend }, Arc::new(Log::default())).unwrap();
+    let error = lake.manifests_after(&Cursor::starting_at(0), 5).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    // A handshake record of TLS, and no word of HTTP.
+    assert_eq!(first.recv().await.map(|hello| (hello[0], hello[1])), Some((0x16, 0x03)));
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_or_cuts_the_answer_is_unavailable_within_the_limit() {
     let hung = server(|stream| async move {
         let _held = stream;
