@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use sqlx::postgres::PgConnectOptions;
 use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
 
 /// The bot's settings.
@@ -57,6 +58,22 @@ pub struct Config {
     #[arg(long, env = "WEBHOOK_MAX_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub webhook_max_bytes: usize,
 
+    /// Host of the PostgreSQL that the step `sql_diagnosis` asks; empty: none.
+    #[arg(long, env = "DIAGNOSIS_PGHOST", default_value = "")]
+    pub diagnosis_host: String,
+    /// Its database.
+    #[arg(long, env = "DIAGNOSIS_PGDATABASE", default_value = "transactions")]
+    pub diagnosis_database: String,
+    /// A role that may read the statistics of all sessions (`pg_monitor`), and nothing more.
+    #[arg(long, env = "DIAGNOSIS_PGUSER", default_value = "exporter")]
+    pub diagnosis_user: String,
+    /// Its password.
+    #[arg(long, env = "DIAGNOSIS_PGPASSWORD")]
+    pub diagnosis_password: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "DIAGNOSIS_PGPASSWORD_FILE")]
+    pub diagnosis_password_file: Option<PathBuf>,
+
     /// Where actions are annotated; empty: nowhere.
     #[arg(long, env = "GRAFANA_URL", default_value = "")]
     pub grafana_url: String,
@@ -89,6 +106,23 @@ impl Config {
         optional_secret("GUARD_TOKEN", self.guard_token.as_ref(), self.guard_token_file.as_ref())
     }
 
+    /// The database that `sql_diagnosis` asks.
+    pub fn diagnosis(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
+        if self.diagnosis_host.is_empty() {
+            return Ok(None);
+        }
+        let password =
+            secret("DIAGNOSIS_PGPASSWORD", self.diagnosis_password.as_ref(), self.diagnosis_password_file.as_deref())?;
+        Ok(Some(
+            PgConnectOptions::new_without_pgpass()
+                .host(&self.diagnosis_host)
+                .database(&self.diagnosis_database)
+                .username(&self.diagnosis_user)
+                .password(password.expose())
+                .options([("statement_timeout", "3s"), ("lock_timeout", "1s")]),
+        ))
+    }
+
     /// Grafana's password.
     pub fn grafana_password(&self) -> Result<Option<Secret>, ConfigError> {
         optional_secret("GRAFANA_PASSWORD", self.grafana_password.as_ref(), self.grafana_password_file.as_ref())
@@ -109,6 +143,7 @@ impl Service for Config {
         self.webhook_token()?;
         self.guard_token()?;
         self.notify_url()?;
+        self.diagnosis()?;
         if self.grafana_password()?.is_none() && !self.grafana_url.is_empty() {
             return Err(ConfigError::new("GRAFANA_PASSWORD", "is required with GRAFANA_URL"));
         }

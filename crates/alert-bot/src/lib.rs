@@ -13,6 +13,7 @@ mod app;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod diagnose;
 pub mod driver;
 pub mod engine;
 pub mod http;

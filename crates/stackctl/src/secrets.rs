@@ -32,7 +32,7 @@ const SECRETS: &[Secret] = &[
     Secret { value: Random(32), files: &["postgres/superuser"] },
     Secret { value: Random(32), files: &["postgres/app", "transaction-api/db"] },
     Secret { value: Random(32), files: &["postgres/readonly"] },
-    Secret { value: Random(32), files: &["postgres/exporter", "postgres-exporter/db"] },
+    Secret { value: Random(32), files: &["postgres/exporter", "postgres-exporter/db", "alert-bot/db"] },
     Secret { value: Random(32), files: &["redis/password", "transaction-api/redis", "redis-exporter/password"] },
     Secret { value: Random(32), files: &["transaction-api/faults"] },
     Secret { value: Random(43), files: &["transaction-api/user-hash"] },

@@ -26,6 +26,9 @@ pub async fn act(tools: Tools, action: Action) -> Event {
     let deed = match action.verb {
         Verb::Restart => Deed::Restart { stop_timeout },
         Verb::Start => Deed::Start,
+        Verb::StopStart => Deed::StopStart { stop_timeout },
+        Verb::Diagnose => return look(&tools, action).await,
+        Verb::SqlDiagnosis => return ask_database(&tools, action, limit).await,
     };
     // The container's last words: a restart keeps them, a recreate does not, and by the time
     // somebody reads the incident they have scrolled away.
@@ -53,6 +56,33 @@ pub async fn inspect(tools: Tools, action: Action) -> Event {
         Err(error) => Err(error.to_string()),
     };
     Event::Inspected { action: action.id, found }
+}
+
+/// The container's state and its last log lines.
+async fn look(tools: &Tools, action: Action) -> Event {
+    let (inspected, logs) =
+        tokio::join!(tools.backend.inspect(&action.target.id), tools.backend.logs(&action.target.id, LOG_LINES));
+    let (outcome, evidence) = match (inspected, logs) {
+        (Ok(container), logs) => {
+            let logs = logs.unwrap_or_else(|error| vec![format!("the log cannot be read: {error}")]);
+            (CallOutcome::Done, Some(json!({ "container": container, "logs": logs })))
+        }
+        (Err(error), _) => (CallOutcome::NotPerformed(error.to_string()), None),
+    };
+    Event::Returned { action: action.id, outcome, evidence }
+}
+
+/// What the database waits for.
+async fn ask_database(tools: &Tools, action: Action, limit: Duration) -> Event {
+    let (outcome, evidence) = match &tools.diagnosis {
+        None => (CallOutcome::NotPerformed("DIAGNOSIS_PGHOST names no database".to_owned()), None),
+        Some(diagnosis) => match tokio::time::timeout(limit, diagnosis.run()).await {
+            Ok(Ok(findings)) => (CallOutcome::Done, Some(json!({ "findings": findings }))),
+            Ok(Err(why)) => (CallOutcome::NotPerformed(why), None),
+            Err(_) => (CallOutcome::NotPerformed("no answer in time".to_owned()), None),
+        },
+    };
+    Event::Returned { action: action.id, outcome, evidence }
 }
 
 async fn last_words(tools: &Tools, action: &Action) -> Option<Value> {

@@ -22,6 +22,7 @@ pub use control::{Change, Control, FreezeOrder, OperateError};
 use crate::{
     annotate::Annotator,
     backend::Backend,
+    diagnose::Diagnosis,
     engine::{
         Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, Topology,
         decide,
@@ -58,6 +59,8 @@ pub struct Tools {
     pub backend: Arc<dyn Backend>,
     /// What measures.
     pub observer: Observer,
+    /// What asks a database.
+    pub diagnosis: Option<Diagnosis>,
     /// What draws on dashboards.
     pub annotator: Annotator,
     /// What is counted.

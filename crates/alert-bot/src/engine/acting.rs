@@ -27,8 +27,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What a step means for a container as it is; `None`: nothing.
 pub(super) fn verb_for(step: Verb, state: RunState) -> Option<Verb> {
     match (step, state) {
-        (Verb::Restart | Verb::Start, RunState::Down) => Some(Verb::Start),
-        (Verb::Restart, RunState::Running | RunState::Paused) => Some(Verb::Restart),
+        (Verb::Diagnose | Verb::SqlDiagnosis, _) => Some(step),
+        (Verb::Restart | Verb::Start | Verb::StopStart, RunState::Down) => Some(Verb::Start),
+        (Verb::Restart | Verb::StopStart, RunState::Running | RunState::Paused) => Some(step),
         (Verb::Start, RunState::Running | RunState::Paused) | (_, RunState::Changing) => None,
     }
 }
@@ -57,7 +58,7 @@ impl Turn<'_> {
             }
             AlertLook::Unlisted | AlertLook::Unasked => {}
         }
-        if let Err(refusal) = self.gate(&incident, heal, gates::BEFORE_LOOKUP, None) {
+        if let Err(refusal) = self.gate(&incident, heal, gates::before_lookup(&incident), None) {
             return self.refuse_and_look_again(incident, refusal);
         }
         let workload = match &seen.workload {
@@ -81,7 +82,8 @@ impl Turn<'_> {
         {
             Some((step, verb)) => {
                 incident.step = step;
-                match self.gate(&incident, heal, gates::ON_TARGET, Some(workload)) {
+                let gates = if verb.changes() { gates::ON_TARGET } else { gates::TO_LOOK };
+                match self.gate(&incident, heal, gates, Some(workload)) {
                     Ok(()) => self.intend(incident, heal, workload, verb),
                     Err(refusal) => self.refuse_and_look_again(incident, refusal),
                 }
@@ -147,6 +149,8 @@ impl Turn<'_> {
             CallOutcome::Done => self.performed(action, "the backend reports that it was done"),
             CallOutcome::Refused(why) => self.not_performed(action, why, Some(Reason::BackendRefused)),
             CallOutcome::NotPerformed(why) => self.not_performed(action, why, None),
+            // A look that did not come back changed nothing.
+            CallOutcome::Unknown(why) if !action.verb.changes() => self.not_performed(action, why, None),
             CallOutcome::Unknown(why) if action.status == ActionStatus::Intended => self.unknown(action, why),
             CallOutcome::Unknown(_) => {}
         }
@@ -156,7 +160,12 @@ impl Turn<'_> {
     pub(super) fn reconcile_intents(&mut self) {
         let state = self.state;
         for action in state.in_flight.values().filter(|a| a.status == ActionStatus::Intended) {
-            self.unknown(action.clone(), "the process ended before the result was written".to_owned());
+            let why = "the process ended before the result was written".to_owned();
+            if action.verb.changes() {
+                self.unknown(action.clone(), why);
+            } else {
+                self.not_performed(action.clone(), why, None);
+            }
         }
     }
 
@@ -181,7 +190,12 @@ impl Turn<'_> {
             let lost = action.intended_at.plus(Duration::from_millis(action.timeout_ms)).plus(Duration::from_secs(30));
             match action.status {
                 ActionStatus::Intended if lost <= self.now => {
-                    self.unknown(action.clone(), "the call never came back".to_owned());
+                    let why = "the call never came back".to_owned();
+                    if action.verb.changes() {
+                        self.unknown(action.clone(), why);
+                    } else {
+                        self.not_performed(action.clone(), why, None);
+                    }
                 }
                 ActionStatus::Unknown if action.next_inspect.is_none_or(|at| at <= self.now) => {
                     let ask = Ask::Inspect(action.id.clone());
@@ -241,10 +255,15 @@ impl Turn<'_> {
         action.finished_at = Some(self.now);
         action.next_inspect = None;
         let incident = self.state.open.get(&action.incident).cloned();
+        let changes = action.verb.changes();
         let text = format!("{} {}: done; {how}", action.verb, action.target.name);
         let data = json!({ "action": action.id, "status": "done" });
         self.push(Effect::PutAction(Box::new(action)));
         let Some(mut incident) = incident else { return };
+        if !changes {
+            self.note(&incident, NoteKind::Result, None, text, data);
+            return self.looked(incident);
+        }
         let Some(verify) = incident.rule.as_ref().and_then(|r| r.heal()).map(|h| h.verify.clone()) else { return };
         incident.phase = Phase::Verifying;
         incident.verification = Some(Verification {
@@ -261,17 +280,38 @@ impl Turn<'_> {
         self.put(incident);
     }
 
+    /// A look is not a repair: the next step follows, or people do.
+    fn looked(&mut self, mut incident: Incident) {
+        let steps = incident.rule.as_ref().and_then(|r| r.heal()).map_or(0, |h| h.steps.len());
+        incident.action = None;
+        if !incident.alert_active {
+            return self.close(incident, super::Outcome::Resolved, "the alert has ended, and nothing was changed");
+        }
+        if incident.step + 1 < steps {
+            incident.step += 1;
+            incident.phase = Phase::Waiting;
+            incident.next_at = Some(self.now);
+            return self.put(incident);
+        }
+        self.escalate(incident, "diagnosed; what was found is on the incident");
+    }
+
     fn not_performed(&mut self, mut action: Action, why: String, refused: Option<Reason>) {
         action.status = ActionStatus::NotPerformed;
         action.finished_at = Some(self.now);
         action.next_inspect = None;
         action.error = Some(why.clone());
         let incident = self.state.open.get(&action.incident).cloned();
+        let given_up = !action.verb.changes() && action.attempt >= gates::MAX_ATTEMPTS;
         let text = format!("{} {}: not carried out; {why}", action.verb, action.target.name);
         let data = json!({ "action": action.id, "status": "not_performed" });
         self.push(Effect::PutAction(Box::new(action)));
         let Some(mut incident) = incident else { return };
         self.note(&incident, NoteKind::Result, None, text, data);
+        if given_up {
+            // Nobody is repaired later because somebody could not look.
+            return self.looked(incident);
+        }
         incident.phase = Phase::Waiting;
         incident.next_at = Some(self.now.plus(RETRY));
         match refused {

@@ -15,7 +15,7 @@ use super::{
     target::{self, Refusal},
 };
 use crate::{
-    policy::{Heal, Mode},
+    policy::{Heal, Mode, Verb},
     timestamp::Timestamp,
 };
 
@@ -33,7 +33,11 @@ pub(super) type Gate = fn(&Case) -> Result<(), Refusal>;
 
 /// At most this many attempts at one step, each of the earlier ones proven not
 /// to have happened.
-const MAX_ATTEMPTS: u32 = 2;
+pub(super) const MAX_ATTEMPTS: u32 = 2;
+
+/// So many restarts by Docker itself, each after a short life, are a loop.
+const LOOP_RESTARTS: i64 = 3;
+const LOOP_AGE: Duration = Duration::from_secs(120);
 
 /// When to look again where an event may come sooner than any known time.
 const SOON: Duration = Duration::from_secs(5);
@@ -55,6 +59,7 @@ pub(super) const BEFORE_LOOKUP: &[Gate] = &[
 pub(super) const ON_TARGET: &[Gate] = &[
     permitted,
     stopped_by_person,
+    crash_loop,
     settled,
     done_before,
     busy,
@@ -64,6 +69,19 @@ pub(super) const ON_TARGET: &[Gate] = &[
     concurrency,
     allowed,
 ];
+
+/// To look is to change nothing: only whether it was done before, and whose container it is, count.
+pub(super) const TO_LOOK: &[Gate] = &[permitted, done_before];
+
+const LOOK_BEFORE_LOOKUP: &[Gate] = &[suppressed, cause, hold, done_before];
+
+/// The gates before the look-up, by what the incident's step is.
+pub(super) fn before_lookup(incident: &Incident) -> &'static [Gate] {
+    match incident.current_step() {
+        Some(step) if !step.action.changes() => LOOK_BEFORE_LOOKUP,
+        _ => BEFORE_LOOKUP,
+    }
+}
 
 impl Case<'_> {
     fn target(&self) -> Option<&str> {
@@ -183,6 +201,20 @@ fn stopped_by_person(case: &Case) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// Docker's own restart policy has tried often enough.
+fn crash_loop(case: &Case) -> Result<(), Refusal> {
+    let Some(workload) = case.workload else { return Ok(()) };
+    let step = case.incident.current_step().map(|s| s.action);
+    let again = matches!(step, Some(Verb::Restart | Verb::Start | Verb::StopStart));
+    let young = workload.started_at.is_none_or(|at| case.now.since(at) < LOOP_AGE);
+    let looping = workload.state == RunState::Changing || (young && workload.exit_code.is_some_and(|c| c != 0));
+    if again && looping && workload.restart_count >= LOOP_RESTARTS {
+        let text = format!("Docker has restarted {} {} times already", workload.name, workload.restart_count);
+        return Err(Refusal::new(Reason::CrashLoop, text).retry(case.now.plus(SOON * 6)));
+    }
+    Ok(())
 }
 
 fn settled(case: &Case) -> Result<(), Refusal> {

@@ -196,7 +196,7 @@ impl State {
     fn put_action(&mut self, action: &Action) {
         let stamps = self.stamps.entry(action.target.name.clone()).or_default();
         // What certainly did not happen is not counted. What may have, is.
-        if action.status == ActionStatus::NotPerformed {
+        if action.status == ActionStatus::NotPerformed || !action.verb.changes() {
             stamps.remove(&action.id);
         } else {
             stamps.insert(

@@ -159,7 +159,7 @@ impl<'a> Turn<'a> {
                 return self.refuse(incident, Refusal::new(Reason::LeftToPeople, because));
             }
         };
-        match self.gate(&incident, heal, gates::BEFORE_LOOKUP, None) {
+        match self.gate(&incident, heal, gates::before_lookup(&incident), None) {
             Err(refusal) => self.refuse(incident, refusal),
             Ok(()) => {
                 let id = incident.id.clone();

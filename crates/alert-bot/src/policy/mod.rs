@@ -207,6 +207,12 @@ pub enum Verb {
     Restart,
     /// Start it if it is down; not applicable to one that runs.
     Start,
+    /// Stop it, and start it when it has stopped; one that is down is started.
+    StopStart,
+    /// Look only: its state and its last log lines go to the incident.
+    Diagnose,
+    /// Look only: what the database waits for goes to the incident.
+    SqlDiagnosis,
 }
 
 /// Limits per target.
@@ -272,11 +278,19 @@ impl fmt::Display for Good {
 }
 
 impl Verb {
+    /// Whether it changes something: only then it is counted, braked and proven.
+    pub const fn changes(self) -> bool {
+        !matches!(self, Self::Diagnose | Self::SqlDiagnosis)
+    }
+
     /// As written in policies, metrics and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Restart => "restart",
             Self::Start => "start",
+            Self::StopStart => "stop_start",
+            Self::Diagnose => "diagnose",
+            Self::SqlDiagnosis => "sql_diagnosis",
         }
     }
 }
