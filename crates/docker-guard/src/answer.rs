@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value};
 
-use crate::policy::{PROJECT_LABEL, VersionRange};
+use crate::policy::{self, Entry, PROJECT_LABEL, VersionRange};
 
 /// What stands where a value was.
 pub const REDACTED: &str = "(redacted)";
@@ -30,6 +30,19 @@ pub fn of_project(list: Value, project: &str) -> Option<Value> {
     let own =
         |entry: &Value| entry.get("Labels").and_then(|l| l.get(PROJECT_LABEL)).and_then(Value::as_str) == Some(project);
     Some(Value::Array(list.into_iter().filter(own).collect()))
+}
+
+/// The containers of a list that carry the project's label, without those that are only
+/// half made or about to go: a service that is being made anew is there once.
+pub fn containers(list: Value, project: &str) -> Option<Value> {
+    let Value::Array(mut list) = of_project(list, project)? else { return None };
+    let entries: Vec<_> = list.iter().filter_map(Entry::read).collect();
+    let hidden = policy::hidden(&entries);
+    if !hidden.is_empty() {
+        let shown = |c: &Value| !hidden.iter().any(|id| c.get("Id").and_then(Value::as_str) == Some(id.as_str()));
+        list.retain(shown);
+    }
+    Some(Value::Array(list))
 }
 
 /// The fields of `/version` that clients use, with the API versions that the guard speaks.

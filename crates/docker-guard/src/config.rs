@@ -23,7 +23,7 @@ pub struct Config {
     /// The guard's own container, by name or id; default: found out from `/proc`.
     #[arg(long, env = "GUARD_CONTAINER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub container: Option<String>,
-    /// The token that restart, start and stop need.
+    /// The token that whatever changes something needs.
     #[arg(long, env = "GUARD_TOKEN", hide_env_values = true)]
     pub token: Option<Secret>,
     /// A file that holds the token.
@@ -40,6 +40,12 @@ pub struct Config {
     /// Longest stop time-out that a caller may ask for.
     #[arg(long, env = "GUARD_MAX_STOP", default_value = "60s")]
     pub max_stop: Duration,
+    /// Replicas that a service may have beside its own containers.
+    #[arg(long, env = "GUARD_MAX_REPLICAS", default_value_t = 2)]
+    pub max_replicas: u32,
+    /// An image is remembered as good once a container of it has been healthy for so long.
+    #[arg(long, env = "GUARD_HEALTHY_AFTER", default_value = "60s")]
+    pub healthy_after: Duration,
     /// Short requests under way at a time.
     #[arg(long, env = "GUARD_MAX_REQUESTS", default_value_t = 64)]
     pub max_requests: usize,

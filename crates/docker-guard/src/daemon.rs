@@ -6,11 +6,12 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     config::Config,
     identity,
-    policy::{ApiVersion, Container, ContainerId, Inspect, Policy, VersionRange},
+    policy::{ApiVersion, Container, ContainerId, Entry, Inspect, Policy, REPLACES_LABEL, VersionRange, append},
     upstream::{Upstream, UpstreamError},
 };
 
@@ -116,6 +117,22 @@ impl Daemon {
             Err(UpstreamError::Status { message, .. }) if message.contains("ultiple IDs found") => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The container that was made in the place of the one with this id, which is gone.
+    ///
+    /// # Errors
+    /// As [`Daemon::find`].
+    pub async fn successor(&self, id: &ContainerId, version: ApiVersion) -> Result<Option<Container>, UpstreamError> {
+        let filters = serde_json::json!({"label": {format!("{REPLACES_LABEL}={id}"): true}}).to_string();
+        let mut query = String::new();
+        append(&mut query, "all", "1");
+        append(&mut query, "filters", &filters);
+        let listed: Vec<Value> =
+            self.upstream.json(&format!("/v{version}/containers/json{query}"), LOOKUP_LIMIT).await?;
+        let mut made = listed.iter().filter_map(Entry::read).map(|e| e.container);
+        // Held to here as well, should the daemon not understand the filter.
+        Ok(made.find(|c| c.replaces.as_ref() == Some(id)))
     }
 
     /// Says in words what keeps the guard from working.

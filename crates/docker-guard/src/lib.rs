@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`policy`] | the decision: pure, total, property-tested |
 //! | [`server`] | the proxy: carries decisions out |
+//! | [`operate`] | the guard's own operations: a container made anew, a replica more, one less |
 //! | [`answer`] | what becomes of the daemon's answers: redaction, filtering |
 //! | [`upstream`], [`daemon`], [`identity`] | the daemon, its versions, the guard's own container |
 //! | [`stream`] | long answers: back-pressure and ends |
@@ -17,7 +18,8 @@
 //!
 //! Invariants: nothing a client sends goes upstream as it came; a container
 //! of another project cannot be told from one that does not exist; healing
-//! goes to the full id whose labels were checked.
+//! goes to the full id whose labels were checked; what is made is a copy, and has no
+//! right that the original lacks; an operation that was cut off is finished or undone.
 
 pub mod answer;
 pub mod audit;
@@ -26,6 +28,7 @@ pub mod config;
 pub mod daemon;
 pub mod identity;
 pub mod metrics;
+pub mod operate;
 pub mod policy;
 pub mod server;
 pub mod stream;
@@ -82,11 +85,13 @@ impl App {
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { guard, listener, config, rt } = self;
         let grace: Duration = *config.common.shutdown_grace;
-        let collector = Collector::new(guard.clone());
+        let collector = Collector::new(guard.clone(), *config.healthy_after);
+        let repairing = tokio::spawn(operate::keep_whole(guard.clone(), rt.shutdown.clone()));
         let collecting =
             tokio::spawn(collector.run(*config.collect_interval, *config.stats_interval, rt.shutdown.clone()));
         let served = server::serve(guard, listener, config.max_connections, rt.shutdown.clone(), grace).await;
         collecting.abort();
+        repairing.abort();
         served
     }
 }

@@ -1,6 +1,8 @@
 //! The guard's own metrics.
 
-use telemetry::metrics::{Error, Gauge, HistogramVec, HttpMetrics, IntCounterVec, IntGauge, LATENCY_BUCKETS, Registry};
+use telemetry::metrics::{
+    Error, Gauge, HistogramVec, HttpMetrics, IntCounter, IntCounterVec, IntGauge, LATENCY_BUCKETS, Registry,
+};
 
 use crate::policy::{Access, CATALOG, Reason, Verb};
 
@@ -22,6 +24,10 @@ pub struct Metrics {
     pub collector_last_success: Gauge,
     /// `guard_events_total{action}`
     pub events: IntCounterVec,
+    /// `guard_repairs_total{repair,result}`
+    pub repairs: IntCounterVec,
+    /// `guard_images_remembered_total`
+    pub remembered: IntCounter,
 }
 
 impl Metrics {
@@ -59,7 +65,21 @@ impl Metrics {
                 "Docker events of this project's containers that the collector saw.",
                 &["action"],
             )?,
+            repairs: registry.counter_vec(
+                "guard_repairs_total",
+                "Containers that were left half made, by what became of them.",
+                &["repair", "result"],
+            )?,
+            remembered: registry.counter(
+                "guard_images_remembered_total",
+                "Times that an image was remembered as one that ran healthy.",
+            )?,
         };
+        for repair in ["finish", "roll_back", "discard"] {
+            for result in ["done", "failed"] {
+                metrics.repairs.with_label_values(&[repair, result]);
+            }
+        }
         for endpoint in CATALOG {
             let (decision, reason) = match endpoint.access {
                 Access::Read => ("allowed", Reason::ReadOnly),

@@ -32,7 +32,11 @@ use crate::{
     config::Config,
     daemon::{Daemon, Known},
     metrics::Metrics,
-    policy::{self, Allowed, Answer, Container, Decision, Denied, HeaderFacts, Plan, Policy, Reason, Token, Verb},
+    operate::{self, Services, Stopped},
+    policy::{
+        self, Allowed, Answer, Container, ContainerId, Decision, Denied, Forward, HeaderFacts, Operation, Plan, Policy,
+        Reason, Token, Verb,
+    },
     stream::{self, Body, Held, Limits, StallGuard},
     upstream::{Upstream, UpstreamBody, UpstreamError},
 };
@@ -61,6 +65,10 @@ pub struct Guard {
     pub metrics: Metrics,
     /// What the collector last saw.
     pub snapshot: Arc<Snapshot>,
+    /// What is being done to which service.
+    pub services: Services,
+    /// Replicas that a service may have.
+    pub max_replicas: u32,
     token: Secret,
     reading: Arc<Semaphore>,
     healing: Arc<Semaphore>,
@@ -80,6 +88,8 @@ impl Guard {
             daemon: Daemon::new(config),
             metrics: Metrics::new(&rt.registry)?,
             snapshot,
+            services: Services::default(),
+            max_replicas: config.max_replicas,
             token: config.secret()?,
             reading: Arc::new(Semaphore::new(config.max_requests)),
             healing: Arc::new(Semaphore::new(MAX_HEALING)),
@@ -265,7 +275,7 @@ async fn handle(guard: &Arc<Guard>, facts: &Facts) -> Outcome {
     };
     let container = match route.container() {
         None => None,
-        Some(reference) => match guard.daemon.find(reference, known.policy.versions.max).await {
+        Some(reference) => match find(guard, verb, reference, &known).await {
             Ok(container) => container,
             Err(error) => return fail(guard, facts, Denied::new(verb, reason_of(&error)), None, &error),
         },
@@ -291,6 +301,49 @@ async fn handle(guard: &Arc<Guard>, facts: &Facts) -> Outcome {
     }
 }
 
+/// The container that a reference means; where one is to be made anew, also the one that has
+/// taken the place of the one that is meant.
+async fn find(guard: &Guard, verb: Verb, reference: &str, known: &Known) -> Result<Option<Container>, UpstreamError> {
+    let version = known.policy.versions.max;
+    let found = guard.daemon.find(reference, version).await?;
+    match ContainerId::parse(reference) {
+        Some(gone) if found.is_none() && verb == Verb::Recreate => guard.daemon.successor(&gone, version).await,
+        _ => Ok(found),
+    }
+}
+
+/// Carries an operation of the guard's own out and makes the answer.
+async fn operate(
+    guard: &Arc<Guard>,
+    facts: &Facts,
+    verb: Verb,
+    reason: Reason,
+    operation: &Operation,
+    container: Container,
+    policy: &Policy,
+) -> Outcome {
+    let started = Instant::now();
+    let result = operate::run(guard, operation, &container, policy).await;
+    guard.metrics.daemon_seconds.with_label_values(&[verb.name()]).observe(started.elapsed().as_secs_f64());
+    match result {
+        Ok(id) => {
+            let response = json_response(StatusCode::OK, "application/json", &json!({"Id": id.as_str()}));
+            Outcome { verb, allowed: true, reason, container: Some(container), response }
+        }
+        Err(Stopped::Denied(reason, detail)) => {
+            let denied = Denied { verb, reason, detail };
+            Outcome { allowed: true, ..refuse(facts, denied, Some(container)) }
+        }
+        Err(Stopped::Upstream(error)) => {
+            let reason = match &error {
+                UpstreamError::Status { .. } => Reason::DaemonAnswer,
+                other => reason_of(other),
+            };
+            fail(guard, facts, Denied { verb, reason, detail: None }, Some(container), &error)
+        }
+    }
+}
+
 /// Sends the planned request and makes the answer.
 async fn execute(
     guard: &Arc<Guard>,
@@ -301,6 +354,26 @@ async fn execute(
     permit: OwnedSemaphorePermit,
 ) -> Outcome {
     let Allowed { verb, reason, plan } = allowed;
+    // One thing at a time where a container comes or goes.
+    let (mut shared, mut held) = (None, None);
+    if let (true, Some(container)) = (verb.heals(), &container) {
+        if verb.makes() {
+            held = guard.services.hold(container.service_key());
+        } else {
+            shared = guard.services.share(container.service_key());
+        }
+        if held.is_none() && shared.is_none() {
+            return refuse(facts, Denied::new(verb, Reason::TargetBusy), Some(container.clone()));
+        }
+    }
+    let plan = match (plan, container.clone()) {
+        (Plan::Forward(plan), _) => plan,
+        (Plan::Operate(operation), Some(container)) => {
+            return operate(guard, facts, verb, reason, &operation, container, policy).await;
+        }
+        // No operation is planned without a container.
+        (Plan::Operate(_), None) => return refuse(facts, Denied::new(verb, Reason::NoSuchContainer), None),
+    };
     let started = Instant::now();
     let result = carry_out(guard, &plan, policy, permit).await;
     guard.metrics.daemon_seconds.with_label_values(&[verb.name()]).observe(started.elapsed().as_secs_f64());
@@ -338,7 +411,7 @@ impl From<UpstreamError> for Failure {
 
 async fn carry_out(
     guard: &Arc<Guard>,
-    plan: &Plan,
+    plan: &Forward,
     policy: &Policy,
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, Failure> {
@@ -375,6 +448,7 @@ async fn carry_out(
         Answer::Ping => return Ok(ping(policy, os)),
         Answer::Version => |v, policy, _| answer::version(&v, policy.versions),
         Answer::Inspect => |v, _, _| answer::inspect(v),
+        Answer::Containers => |v, _, project| answer::containers(v, project),
         _ => |v, _, project| answer::of_project(v, project),
     };
     let body = Upstream::whole(response, Upstream::MAX_JSON, limit).await?;
@@ -494,7 +568,10 @@ fn conclude(
     };
     // The verb is the closed set that route templates are elsewhere.
     guard.metrics.http.requests.with_label_values(&[method, verb.name(), status.as_str()]).inc();
-    guard.metrics.http.duration.observe(&[method, verb.name()], took.as_secs_f64());
+    // How long a stream or a container's end takes says nothing about the guard.
+    if !verb.lasts() {
+        guard.metrics.http.duration.observe(&[method, verb.name()], took.as_secs_f64());
+    }
 
     let span = tracing::Span::current();
     span.record("otel.name", format!("docker {}", verb.name()));

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -111,17 +111,34 @@ impl Upstream {
         target: &str,
         limit: Duration,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        self.send_with(method, target, None, limit).await
+    }
+
+    /// The same, with a body that was written here.
+    ///
+    /// # Errors
+    /// See [`Upstream::send`].
+    pub async fn send_with(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&serde_json::Value>,
+        limit: Duration,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let unavailable = |source| UpstreamError::Connect { path: self.socket.clone(), source };
         let stream = timeout(Self::CONNECT_LIMIT, UnixStream::connect(&self.socket))
             .await
             .map_err(|_| UpstreamError::Timeout(Self::CONNECT_LIMIT))?
             .map_err(unavailable)?;
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(header::HOST, "docker")
-            .header(header::CONTENT_LENGTH, "0")
-            .body(Empty::<Bytes>::new())
+        let body = body.map(|b| Bytes::from(b.to_string()));
+        let mut request = Request::builder().method(method).uri(target).header(header::HOST, "docker");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.unwrap_or_default();
+        let request = request
+            .header(header::CONTENT_LENGTH, body.len())
+            .body(Full::new(body))
             .map_err(|e| UpstreamError::Unexpected(e.to_string()))?;
         let exchange = async {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

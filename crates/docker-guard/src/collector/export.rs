@@ -104,11 +104,11 @@ impl Collector for Exporter {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let containers = self.snapshot.read();
+        let containers = self.snapshot.shown();
         FAMILIES
             .iter()
             .map(|family| {
-                let metrics = containers.values().filter_map(|o| Some(metric(family.kind, o, (family.value)(o)?)));
+                let metrics = containers.iter().filter_map(|o| Some(metric(family.kind, o, (family.value)(o)?)));
                 let mut told = MetricFamily::default();
                 told.set_name(family.name.to_owned());
                 told.set_help(family.help.to_owned());
@@ -129,7 +129,8 @@ fn metric(kind: MetricType, observed: &Observed, value: f64) -> Metric {
         pair
     };
     let container = &observed.state.container;
-    let mut metric = Metric::from_label(vec![label("name", &container.name), label("service", &container.service)]);
+    let mut metric =
+        Metric::from_label(vec![label("name", container.lasting_name()), label("service", &container.service)]);
     if kind == MetricType::COUNTER {
         let mut counter = Counter::default();
         counter.set_value(value);
@@ -166,6 +167,8 @@ mod tests {
             started_at: Some(1_700_000_000.25),
             memory_limit: 0,
             addresses: vec![],
+            image: "x/web:1".to_owned(),
+            image_id: format!("sha256:{}", "11".repeat(32)),
         }
     }
 

@@ -50,11 +50,16 @@ pub struct State {
     pub memory_limit: u64,
     /// Its addresses, to recognise it as a caller.
     pub addresses: Vec<IpAddr>,
+    /// Its image, as it was asked for.
+    pub image: String,
+    /// The image's id, with `sha256:`.
+    pub image_id: String,
 }
 
 /// Reads a container's state. `None` if the answer lacks an id.
 pub fn state(inspect: ContainerInspectResponse) -> Option<State> {
-    let labels = inspect.config.and_then(|c| c.labels).unwrap_or_default();
+    let config = inspect.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
     let container = Container::new(inspect.id.as_deref()?, inspect.name.as_deref().unwrap_or_default(), &labels)?;
     let state = inspect.state.unwrap_or_default();
     let up = state.status == Some(ContainerStateStatusEnum::RUNNING);
@@ -76,6 +81,8 @@ pub fn state(inspect: ContainerInspectResponse) -> Option<State> {
         started_at: state.started_at.as_deref().and_then(unix_seconds),
         memory_limit: inspect.host_config.and_then(|h| h.memory).and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
         addresses: networks.values().filter_map(|n| n.ip_address.as_deref()?.parse().ok()).collect(),
+        image: config.image.unwrap_or_default(),
+        image_id: inspect.image.unwrap_or_default(),
     })
 }
 

@@ -24,6 +24,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
+    operate::Memory,
     policy::{ContainerId, PROJECT_LABEL},
     server::Guard,
 };
@@ -68,6 +69,8 @@ pub struct Collector {
     dirty: Mutex<HashSet<String>>,
     wake: Notify,
     seen: Mutex<HashMap<ContainerId, Fingerprint>>,
+    memory: Memory,
+    healthy_after: Duration,
 }
 
 /// A connection to the daemon with what it takes to ask for the project.
@@ -77,10 +80,18 @@ struct Session {
 }
 
 impl Collector {
-    /// Nothing is read before [`Collector::run`].
-    pub fn new(guard: Arc<Guard>) -> Self {
-        let snapshot = guard.snapshot.clone();
-        Self { guard, snapshot, dirty: Mutex::default(), wake: Notify::new(), seen: Mutex::default() }
+    /// Nothing is read before [`Collector::run`]. An image is remembered as good once a
+    /// container of it has been healthy for `healthy_after`.
+    pub fn new(guard: Arc<Guard>, healthy_after: Duration) -> Self {
+        Self {
+            snapshot: guard.snapshot.clone(),
+            guard,
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+            seen: Mutex::default(),
+            memory: Memory::default(),
+            healthy_after,
+        }
     }
 
     /// Reads until shutdown; whatever fails is counted and tried again.
@@ -107,6 +118,7 @@ impl Collector {
                     self.guard.metrics.daemon_up.set(1);
                     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                     self.guard.metrics.collector_last_success.set(now.as_secs_f64());
+                    self.memory.update(&self.guard, self.healthy_after, now.as_secs_f64()).await;
                 }
                 Err(error) => {
                     self.guard.metrics.collector_errors.with_label_values(&["list"]).inc();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::model::{State, Usage};
-use crate::policy::ContainerId;
+use crate::policy::{self, ContainerId, Entry};
 
 /// One container as last seen.
 #[derive(Clone, Debug)]
@@ -33,6 +33,32 @@ impl Snapshot {
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<ContainerId, Observed>> {
         self.containers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Observed> {
+        self.read().values().cloned().collect()
+    }
+
+    /// One for each name: what is only half made, or about to go, is not among them.
+    pub(super) fn shown(&self) -> Vec<Observed> {
+        let all = self.all();
+        let entry = |o: &Observed| Entry {
+            container: o.state.container.clone(),
+            started: o.state.started_at.is_some(),
+            number: 0,
+        };
+        let hidden = policy::hidden(&all.iter().map(entry).collect::<Vec<_>>());
+        let mut shown: BTreeMap<String, Observed> = BTreeMap::new();
+        for observed in all.into_iter().filter(|o| !hidden.contains(&o.state.container.id)) {
+            let rank = |o: &Observed| (o.state.up, o.state.started_at.unwrap_or(0.0));
+            let name = observed.state.container.lasting_name().to_owned();
+            // A name may have gone over from one to the other between two looks.
+            if shown.get(&name).is_none_or(|other| rank(other) < rank(&observed)) {
+                shown.insert(name, observed);
+            }
+        }
+        shown.into_values().collect()
     }
 
     /// Takes in a state that was just read.

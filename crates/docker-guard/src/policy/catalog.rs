@@ -1,7 +1,8 @@
 //! Every endpoint of the published Docker Engine API (1.41 to 1.55), plus those
 //! that the daemon serves without publishing them, and who may use it.
 //!
-//! The few that are open are the allow-list. The others are listed so that a
+//! The few that are open are the allow-list; three of them, below `/selfheal`,
+//! are the guard's own and no daemon's. The others are listed so that a
 //! refusal can say *why*; what is not listed at all is refused as unknown.
 
 use super::reason::Reason;
@@ -45,11 +46,14 @@ pub enum Verb {
     Plugin,
     System,
     Unknown,
+    Recreate,
+    Replicate,
+    RemoveReplica,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Ping,
         Self::Version,
         Self::Events,
@@ -74,6 +78,9 @@ impl Verb {
         Self::Plugin,
         Self::System,
         Self::Unknown,
+        Self::Recreate,
+        Self::Replicate,
+        Self::RemoveReplica,
     ];
 
     /// The name in metrics and audit lines.
@@ -103,12 +110,25 @@ impl Verb {
             Self::Plugin => "plugin",
             Self::System => "system",
             Self::Unknown => "unknown",
+            Self::Recreate => "recreate",
+            Self::Replicate => "replicate",
+            Self::RemoveReplica => "remove_replica",
         }
     }
 
     /// Changes something, so needs the token.
     pub fn heals(self) -> bool {
-        matches!(self, Self::Restart | Self::Start | Self::Stop)
+        matches!(self, Self::Restart | Self::Start | Self::Stop) || self.makes()
+    }
+
+    /// One of the guard's own operations: it makes or removes a container.
+    pub fn makes(self) -> bool {
+        matches!(self, Self::Recreate | Self::Replicate | Self::RemoveReplica)
+    }
+
+    /// Takes as long as somebody else likes: a reader that stays, or a container that is to stop.
+    pub fn lasts(self) -> bool {
+        self.heals() || matches!(self, Self::Events | Self::Logs | Self::Stats)
     }
 }
 
@@ -133,6 +153,10 @@ const fn heal(template: &'static str, verb: Verb) -> Endpoint {
     Endpoint { method: "POST", template, verb, access: Access::Heal }
 }
 
+const fn own(method: &'static str, template: &'static str, verb: Verb) -> Endpoint {
+    Endpoint { method, template, verb, access: Access::Heal }
+}
+
 const fn deny(method: &'static str, template: &'static str, verb: Verb, reason: Reason) -> Endpoint {
     Endpoint { method, template, verb, access: Access::Denied(reason) }
 }
@@ -153,6 +177,10 @@ pub const CATALOG: &[Endpoint] = &[
     heal("/containers/{id}/restart", Verb::Restart),
     heal("/containers/{id}/start", Verb::Start),
     heal("/containers/{id}/stop", Verb::Stop),
+    // --- the guard's own operations, for the same bearer ----------------------
+    own("POST", "/selfheal/containers/{id}/recreate", Verb::Recreate),
+    own("POST", "/selfheal/containers/{id}/replicate", Verb::Replicate),
+    own("DELETE", "/selfheal/containers/{id}", Verb::RemoveReplica),
     // --- containers -----------------------------------------------------------
     deny("POST", "/containers/create", Verb::Create, Reason::CreatesContainers),
     deny("POST", "/containers/prune", Verb::Remove, Reason::Removes),
@@ -343,17 +371,21 @@ mod tests {
                 "POST /containers/{id}/restart",
                 "POST /containers/{id}/start",
                 "POST /containers/{id}/stop",
+                "POST /selfheal/containers/{id}/recreate",
+                "POST /selfheal/containers/{id}/replicate",
+                "DELETE /selfheal/containers/{id}",
             ]
         );
     }
 
     #[test]
-    fn only_healing_endpoints_heal_and_all_of_them_are_posts_on_one_container() {
+    fn only_healing_endpoints_heal_and_all_of_them_name_one_container() {
         for endpoint in CATALOG {
             assert_eq!(endpoint.verb.heals(), endpoint.access == Access::Heal, "{endpoint:?}");
+            assert_eq!(endpoint.verb.makes(), endpoint.template.starts_with("/selfheal/"), "{endpoint:?}");
             if endpoint.access == Access::Heal {
-                assert_eq!(endpoint.method, "POST");
-                assert!(endpoint.template.starts_with("/containers/{id}/"));
+                assert_eq!(endpoint.method == "DELETE", endpoint.verb == Verb::RemoveReplica);
+                assert!(endpoint.template.contains("/containers/{id}"));
             }
         }
     }

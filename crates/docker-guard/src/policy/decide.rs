@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::{
     catalog::{self, Access, Verb},
     facts::{Container, ContainerId},
+    image::ImageChoice,
     path::{self, Request, Token},
-    plan::{Plan, plan},
+    plan::{Operation, Plan, plan},
     query::{BadQuery, Filters, Query},
     reason::Reason,
     version::{ApiVersion, VersionRange},
@@ -68,6 +69,14 @@ pub enum ContainerCall {
     },
     Heal {
         verb: HealVerb,
+        t: Option<u32>,
+    },
+    Recreate {
+        t: Option<u32>,
+        image: Option<ImageChoice>,
+    },
+    Replicate,
+    RemoveReplica {
         t: Option<u32>,
     },
 }
@@ -174,6 +183,10 @@ pub fn route(request: &Request<'_>, policy: &Policy) -> Result<Route, Denied> {
             Token::Right => {}
         }
     }
+    if verb.makes() && target.version.is_some() {
+        // These are no endpoints of Docker's, whose versions they would have.
+        return Err(deny(Reason::UnknownEndpoint));
+    }
     let version = target.version.unwrap_or(policy.versions.max);
     // A ping is how clients find out which version to use, so any will do for it.
     let version = if verb == Verb::Ping { policy.versions.max } else { version };
@@ -222,7 +235,12 @@ fn judge(route: &Route, container: Option<&Container>, policy: &Policy) -> Resul
     let container = match route.container() {
         None => None,
         Some(reference) => {
-            let visible = |c: &&Container| c.project.as_deref() == Some(project) && c.is_named_by(reference);
+            // Who asks again for what was done already, perhaps because the answer was lost, is told so.
+            let succeeded = |c: &Container| {
+                route.verb == Verb::Recreate && c.replaces.as_ref().is_some_and(|old| old.as_str() == reference)
+            };
+            let visible =
+                |c: &&Container| c.project.as_deref() == Some(project) && (c.is_named_by(reference) || succeeded(c));
             let container = container
                 .filter(visible)
                 .ok_or_else(|| Denied { detail: Some(reference.to_owned()), ..deny(Reason::NoSuchContainer) })?;
@@ -232,14 +250,38 @@ fn judge(route: &Route, container: Option<&Container>, policy: &Policy) -> Resul
     let mut reason = Reason::ReadOnly;
     if let (true, Some(container)) = (route.verb.heals(), container) {
         may_heal(container, policy).map_err(deny)?;
+        match (route.verb, &container.replica_of) {
+            (Verb::RemoveReplica, None) => return Err(deny(Reason::NotAReplica)),
+            (Verb::Replicate, Some(of)) => {
+                let detail = Some(format!("it is a replica itself, of {of}"));
+                return Err(Denied { detail, ..deny(Reason::NotReplicable) });
+            }
+            _ => {}
+        }
         reason = Reason::ManagedTarget;
     }
-    let plan = plan(route.method, &route.call, container, project, route.version);
+    let plan = match operation(route, container) {
+        Some(operation) => Plan::Operate(operation),
+        None => Plan::Forward(plan(route.method, &route.call, container, project, route.version)),
+    };
     Ok(Allowed { verb: route.verb, reason, plan })
 }
 
+/// The guard's own operation that a route asks for.
+fn operation(route: &Route, container: Option<&Container>) -> Option<Operation> {
+    let Call::Container { reference, call } = &route.call else { return None };
+    let container = container?;
+    Some(match call {
+        ContainerCall::Recreate { .. } if !container.is_named_by(reference) => Operation::AlreadyRecreated,
+        ContainerCall::Recreate { t, image } => Operation::Recreate { stop_seconds: *t, image: image.clone() },
+        ContainerCall::Replicate => Operation::Replicate,
+        ContainerCall::RemoveReplica { t } => Operation::RemoveReplica { stop_seconds: *t },
+        _ => return None,
+    })
+}
+
 /// Whether a container of the project may be restarted, started and stopped.
-fn may_heal(container: &Container, policy: &Policy) -> Result<(), Reason> {
+pub(super) fn may_heal(container: &Container, policy: &Policy) -> Result<(), Reason> {
     if policy.own_id.as_ref() == Some(&container.id) {
         return Err(Reason::GuardItself);
     }
@@ -254,7 +296,7 @@ fn may_heal(container: &Container, policy: &Policy) -> Result<(), Reason> {
 }
 
 /// What Docker accepts as a name or id.
-fn is_reference(reference: &str) -> bool {
+pub(super) fn is_reference(reference: &str) -> bool {
     let mut bytes = reference.bytes();
     reference.len() <= 128
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -306,6 +348,11 @@ fn read_call(verb: Verb, reference: &str, query: &str, policy: &Policy) -> Resul
         Verb::Restart => container(heal(HealVerb::Restart)?),
         Verb::Start => container(ContainerCall::Heal { verb: HealVerb::Start, t: None }),
         Verb::Stop => container(heal(HealVerb::Stop)?),
+        Verb::Recreate => {
+            container(ContainerCall::Recreate { t: q.number("t", policy.max_stop_seconds)?, image: q.image("image")? })
+        }
+        Verb::Replicate => container(ContainerCall::Replicate),
+        Verb::RemoveReplica => container(ContainerCall::RemoveReplica { t: q.number("t", policy.max_stop_seconds)? }),
         // The catalogue opens no other verb; should it ever, it stays shut here.
         _ => return Err("the endpoint has no reader for its parameters".to_owned()),
     };

@@ -4,9 +4,18 @@ use std::{collections::HashMap, fmt};
 
 use serde::Deserialize;
 
+use super::decide::is_reference;
+
 /// The label by which compose marks what belongs to a project.
 pub const PROJECT_LABEL: &str = "com.docker.compose.project";
-const SERVICE_LABEL: &str = "com.docker.compose.service";
+/// Compose's name of the service.
+pub const SERVICE_LABEL: &str = "com.docker.compose.service";
+/// On a replica: the id of the container that it is a further copy of.
+pub const REPLICA_OF_LABEL: &str = "selfheal.replica-of";
+/// On a container made anew: the id of the one whose place it takes.
+pub const REPLACES_LABEL: &str = "selfheal.replaces";
+/// Beside that: the name that it takes over.
+pub const NAME_LABEL: &str = "selfheal.name";
 
 /// A full container id: 64 lower-case hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +30,11 @@ impl ContainerId {
     /// The 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The first twelve, as Docker shows them.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
     }
 }
 
@@ -50,6 +64,12 @@ pub struct Container {
     pub protected: bool,
     /// Runs once and ends: `selfheal.oneshot=true` or a `compose run` container.
     pub oneshot: bool,
+    /// A replica that was made here, of the container with this id.
+    pub replica_of: Option<String>,
+    /// Made anew in the place of this one.
+    pub replaces: Option<ContainerId>,
+    /// The name that it takes over from that one.
+    pub takes_name: Option<String>,
 }
 
 impl Container {
@@ -72,10 +92,24 @@ impl Container {
             protected: label("selfheal.protect").is_some_and(|v| v != "false"),
             oneshot: label("selfheal.oneshot") == Some("true")
                 || label("com.docker.compose.oneoff").is_some_and(|v| v.eq_ignore_ascii_case("true")),
+            replica_of: label(REPLICA_OF_LABEL).map(ToOwned::to_owned),
+            replaces: label(REPLACES_LABEL).and_then(ContainerId::parse),
+            takes_name: label(NAME_LABEL).filter(|n| is_reference(n)).map(ToOwned::to_owned),
             name,
             service,
             compose_service,
         })
+    }
+
+    /// Its name when all is done: while it is made it has another for a moment.
+    pub fn lasting_name(&self) -> &str {
+        let half_made = |taken: &&str| self.name.strip_prefix(taken).is_some_and(|rest| rest.starts_with(".new-"));
+        self.takes_name.as_deref().filter(half_made).unwrap_or(&self.name)
+    }
+
+    /// What tells services apart when two calls must not meet.
+    pub fn service_key(&self) -> &str {
+        self.compose_service.as_deref().unwrap_or(&self.service)
     }
 
     /// Whether `reference` names this container beyond doubt. Docker itself
@@ -109,7 +143,7 @@ impl Inspect {
     }
 }
 
-fn is_lower_hex(s: &str) -> bool {
+pub(super) fn is_lower_hex(s: &str) -> bool {
     s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 

@@ -1,8 +1,9 @@
-//! The one request that goes upstream for an allowed call.
+//! What is done for an allowed call: one request that goes upstream, or one of the guard's own operations.
 
 use super::{
     decide::{Call, ContainerCall, HealVerb},
     facts::{Container, PROJECT_LABEL},
+    image::ImageChoice,
     query::{Filters, append},
     version::ApiVersion,
 };
@@ -31,9 +32,39 @@ pub enum Answer {
     },
 }
 
+/// What is done for an allowed call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// One request for the daemon.
+    Forward(Forward),
+    /// Several, on the container that was checked; what they are depends on how that one was made.
+    Operate(Operation),
+}
+
+/// An operation of the guard's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Put a new container in the place of this one.
+    Recreate {
+        /// How long it may take to stop; the container's own setting if nobody says.
+        stop_seconds: Option<u32>,
+        /// From this image instead of its own.
+        image: Option<ImageChoice>,
+    },
+    /// This container is the one that stands in the place of the one that was named.
+    AlreadyRecreated,
+    /// Make a further copy of this one.
+    Replicate,
+    /// Stop and remove this replica.
+    RemoveReplica {
+        /// How long it may take to stop; the container's own setting if nobody says.
+        stop_seconds: Option<u32>,
+    },
+}
+
 /// A request for the daemon, made only of checked parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct Forward {
     /// `GET`, `HEAD` or `POST`.
     pub method: &'static str,
     /// Path and query.
@@ -53,7 +84,7 @@ pub(super) fn plan(
     container: Option<&Container>,
     project: &str,
     version: ApiVersion,
-) -> Plan {
+) -> Forward {
     let own = |filters: &Filters| filters.clone().with("label", format!("{PROJECT_LABEL}={project}"));
     let mut query = String::new();
     let flag = |query: &mut String, key: &str, value: Option<bool>| {
@@ -87,7 +118,11 @@ pub(super) fn plan(
             ("/events".to_owned(), Answer::Events)
         }
         Call::Container { call, .. } => match call {
-            ContainerCall::Inspect => (format!("/containers/{id}/json"), Answer::Inspect),
+            // Operations are planned otherwise; should one come here, it reads and changes nothing.
+            ContainerCall::Inspect
+            | ContainerCall::Recreate { .. }
+            | ContainerCall::Replicate
+            | ContainerCall::RemoveReplica { .. } => (format!("/containers/{id}/json"), Answer::Inspect),
             ContainerCall::Logs { follow, stdout, stderr, timestamps, since, until, tail } => {
                 for (key, value) in
                     [("follow", follow), ("stdout", stdout), ("stderr", stderr), ("timestamps", timestamps)]
@@ -119,5 +154,5 @@ pub(super) fn plan(
             }
         },
     };
-    Plan { method, target: format!("/v{version}{path}{query}"), answer }
+    Forward { method, target: format!("/v{version}{path}{query}"), answer }
 }

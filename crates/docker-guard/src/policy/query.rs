@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::image::ImageChoice;
+
 const MAX_PARAMETERS: usize = 16;
 const MAX_FILTER_VALUES: usize = 32;
 const MAX_FILTER_VALUE: usize = 256;
@@ -145,6 +147,14 @@ impl Query {
         }
     }
 
+    /// The image that a container is to be made anew from.
+    pub fn image(&mut self, key: &str) -> Result<Option<ImageChoice>, BadQuery> {
+        self.0.remove(key).map_or(Ok(None), |v| match ImageChoice::parse(&v) {
+            Some(choice) => Ok(Some(choice)),
+            None => Err(format!("parameter '{key}' is neither NAME[:TAG], sha256:ID nor @previous")),
+        })
+    }
+
     pub fn filters(&mut self, known: &[&str]) -> Result<Filters, BadQuery> {
         self.0.remove("filters").filter(|v| !v.is_empty()).map_or(Ok(Filters::default()), |v| Filters::parse(&v, known))
     }
@@ -182,7 +192,7 @@ fn decode(text: &str) -> Option<String> {
 }
 
 /// Writes one `key=value` with everything but unreserved characters escaped.
-pub(super) fn append(query: &mut String, key: &str, value: &str) {
+pub(crate) fn append(query: &mut String, key: &str, value: &str) {
     use std::fmt::Write;
 
     query.push(if query.is_empty() { '?' } else { '&' });

@@ -37,6 +37,14 @@ pub enum Reason {
     NotManaged,
     Protected,
     GuardItself,
+    TargetBusy,
+    HasDependants,
+    NotRecreatable,
+    NotReplicable,
+    TooManyReplicas,
+    TooPrivileged,
+    NotAReplica,
+    ImageNotProven,
     // it was allowed, but could not be done
     Busy,
     NotReady,
@@ -44,11 +52,12 @@ pub enum Reason {
     DaemonTimeout,
     DaemonRefused,
     DaemonAnswer,
+    RolledBack,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 42] = [
         Self::ReadOnly,
         Self::ManagedTarget,
         Self::MalformedPath,
@@ -76,12 +85,21 @@ impl Reason {
         Self::NotManaged,
         Self::Protected,
         Self::GuardItself,
+        Self::TargetBusy,
+        Self::HasDependants,
+        Self::NotRecreatable,
+        Self::NotReplicable,
+        Self::TooManyReplicas,
+        Self::TooPrivileged,
+        Self::NotAReplica,
+        Self::ImageNotProven,
         Self::Busy,
         Self::NotReady,
         Self::DaemonUnavailable,
         Self::DaemonTimeout,
         Self::DaemonRefused,
         Self::DaemonAnswer,
+        Self::RolledBack,
     ];
 
     /// The code: in answers, logs and metrics.
@@ -114,12 +132,21 @@ impl Reason {
             Self::NotManaged => "not_managed",
             Self::Protected => "protected",
             Self::GuardItself => "guard_itself",
+            Self::TargetBusy => "target_busy",
+            Self::HasDependants => "has_dependants",
+            Self::NotRecreatable => "not_recreatable",
+            Self::NotReplicable => "not_replicable",
+            Self::TooManyReplicas => "too_many_replicas",
+            Self::TooPrivileged => "too_privileged",
+            Self::NotAReplica => "not_a_replica",
+            Self::ImageNotProven => "image_not_proven",
             Self::Busy => "busy",
             Self::NotReady => "not_ready",
             Self::DaemonUnavailable => "daemon_unavailable",
             Self::DaemonTimeout => "daemon_timeout",
             Self::DaemonRefused => "daemon_refused",
             Self::DaemonAnswer => "daemon_answer",
+            Self::RolledBack => "rolled_back",
         }
     }
 
@@ -135,7 +162,13 @@ impl Reason {
             | Self::BadQuery
             | Self::UnsupportedVersion => 400,
             Self::NoSuchContainer => 404,
-            Self::DaemonRefused => 409,
+            Self::DaemonRefused
+            | Self::TargetBusy
+            | Self::HasDependants
+            | Self::NotRecreatable
+            | Self::NotReplicable
+            | Self::TooManyReplicas
+            | Self::RolledBack => 409,
             Self::DaemonAnswer => 502,
             Self::Busy | Self::NotReady | Self::DaemonUnavailable => 503,
             Self::DaemonTimeout => 504,
@@ -155,7 +188,9 @@ impl Reason {
             Self::BadHeaders => "the headers are ambiguous",
             Self::BadQuery => "a query parameter is unknown, repeated, malformed or out of bounds",
             Self::UnsupportedVersion => "this API version cannot be used here",
-            Self::CreatesContainers => "creating containers is open to nobody",
+            Self::CreatesContainers => {
+                "creating containers is open to nobody; a managed one is made anew with POST /selfheal/containers/{id}/recreate"
+            }
             Self::ChangesContainers => "containers are only restarted, started and stopped, and not changed otherwise",
             Self::RunsCommands => "running commands inside containers is open to nobody",
             Self::TouchesFiles => "files of containers are neither shown nor changed",
@@ -167,18 +202,27 @@ impl Reason {
             Self::ManagesPlugins => "plugins are out of reach",
             Self::DaemonSettings => "nothing is shown of the daemon but its version",
             Self::UnknownEndpoint => "this method and path are not on the allow-list",
-            Self::TokenMissing => "restart, start and stop need the guard's bearer token",
+            Self::TokenMissing => "what changes something needs the guard's bearer token",
             Self::TokenWrong => "the bearer token is wrong",
             Self::NoSuchContainer => "No such container in this project",
             Self::NotManaged => "the container did not opt in: it lacks the label selfheal.enable=true",
-            Self::Protected => "the container is protected: it is never restarted, started or stopped from here",
+            Self::Protected => "the container is protected: it is never touched from here",
             Self::GuardItself => "the guard does not touch its own container",
+            Self::TargetBusy => "something else is being done to a container of this service",
+            Self::HasDependants => "other containers live in this one's network and would lose it",
+            Self::NotRecreatable => "the container cannot be made anew as it is",
+            Self::NotReplicable => "the container cannot run twice",
+            Self::TooManyReplicas => "the service has as many replicas as are allowed",
+            Self::TooPrivileged => "the container has rights over the host: such a one is not made from here",
+            Self::NotAReplica => "only replicas that were made here are removed",
+            Self::ImageNotProven => "the image is not one that ran healthy in this service",
             Self::Busy => "too many requests are under way; try again shortly",
             Self::NotReady => "the guard does not know yet which project it guards",
             Self::DaemonUnavailable => "the Docker daemon cannot be reached",
             Self::DaemonTimeout => "the Docker daemon did not answer in time; whether it acted is unknown",
             Self::DaemonRefused => "the Docker daemon refused",
             Self::DaemonAnswer => "the Docker daemon gave an answer that cannot be used",
+            Self::RolledBack => "the new container could not be started; the old one is back",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use docker_guard::policy::{
-    Access, ApiVersion, CATALOG, Container, Decision, HeaderFacts, PROJECT_LABEL, Policy, Reason, Request, Token,
+    Access, ApiVersion, CATALOG, Container, Decision, HeaderFacts, PROJECT_LABEL, Plan, Policy, Reason, Request, Token,
     VersionRange, decide,
 };
 
@@ -12,7 +12,8 @@ const TABLE: &str = include_str!("engine_api.txt");
 struct Row {
     method: &'static str,
     template: &'static str,
-    versions: std::ops::RangeInclusive<u16>,
+    /// `None`: one of the guard's own.
+    versions: Option<std::ops::RangeInclusive<u16>>,
     access: &'static str,
 }
 
@@ -21,8 +22,9 @@ fn rows() -> Vec<Row> {
         let [method, template, versions, access] = line.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("not a row: {line}");
         };
-        let (first, last) = versions.split_once('-').unwrap();
-        Row { method, template, versions: first.parse().unwrap()..=last.parse().unwrap(), access }
+        let range = |(first, last): (&str, &str)| first.parse().unwrap()..=last.parse().unwrap();
+        let versions = (versions != "own").then(|| range(versions.split_once('-').unwrap()));
+        Row { method, template, versions, access }
     };
     TABLE.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(row).collect()
 }
@@ -47,6 +49,17 @@ pub fn managed() -> Container {
     container(&[("selfheal.enable", "true"), ("com.docker.compose.service", "web")])
 }
 
+/// One that the guard made.
+pub fn replica() -> Container {
+    let of = "cd".repeat(32);
+    container(&[("selfheal.enable", "true"), ("com.docker.compose.service", "web"), ("selfheal.replica-of", &of)])
+}
+
+/// A container on which an endpoint may be used by the bearer of the token.
+fn fit_for(row: &Row) -> Container {
+    if row.template == "/selfheal/containers/{id}" { replica() } else { managed() }
+}
+
 pub fn request<'a>(method: &'a str, target: &'a str, token: Token) -> Request<'a> {
     Request { method, target, headers: HeaderFacts::default(), token }
 }
@@ -61,22 +74,24 @@ pub fn outcome(request: &Request<'_>, container: Option<&Container>, policy: &Po
 
 #[test]
 fn every_published_endpoint_is_open_or_shut_as_the_table_says() {
-    let (policy, managed) = (policy(), managed());
+    let policy = policy();
     for row in rows() {
+        let fit = fit_for(&row);
         let path = row.template.replace("{id}", "web").replace("{name}", "web");
         for minor in 41..=55 {
             // An endpoint of a version that does not have it is no more open than where it exists.
             let target = format!("/v1.{minor}{path}");
-            let with = |token| outcome(&request(row.method, &target, token), Some(&managed), &policy);
+            let with = |token| outcome(&request(row.method, &target, token), Some(&fit), &policy);
             let told = [with(Token::Right), with(Token::Wrong), with(Token::Absent)];
             let expected = match row.access {
+                "token" if row.versions.is_none() => ["unknown_endpoint", "token_wrong", "token_missing"],
                 "anyone" => ["allowed"; 3],
                 "token" => ["allowed", "token_wrong", "token_missing"],
                 reason => [reason; 3],
             };
             assert_eq!(told, expected, "{} {target} ({:?})", row.method, row.versions);
         }
-        let unversioned = outcome(&request(row.method, &path, Token::Right), Some(&managed), &policy);
+        let unversioned = outcome(&request(row.method, &path, Token::Right), Some(&fit), &policy);
         let expected = if matches!(row.access, "anyone" | "token") { "allowed" } else { row.access };
         assert_eq!(unversioned, expected, "{} {path}", row.method);
     }
@@ -85,7 +100,11 @@ fn every_published_endpoint_is_open_or_shut_as_the_table_says() {
 #[test]
 fn the_table_is_whole() {
     let rows = rows();
-    assert_eq!(rows.len(), 108 + 9, "rows: as many as the published documents name, and those that are not published");
+    assert_eq!(
+        rows.len(),
+        108 + 9 + 3,
+        "rows: as many as the published documents name, those that are not published, our own"
+    );
     for endpoint in CATALOG.iter().filter(|e| !matches!(e.access, Access::Denied(_))) {
         assert!(
             rows.iter().any(|r| (r.method, r.template) == (endpoint.method, endpoint.template)),
@@ -96,14 +115,15 @@ fn the_table_is_whole() {
 
 #[test]
 fn other_methods_on_the_same_paths_are_shut() {
-    let (policy, managed, rows) = (policy(), managed(), rows());
+    let (policy, rows) = (policy(), rows());
     for row in &rows {
+        let fit = fit_for(row);
         let path = row.template.replace("{id}", "web").replace("{name}", "web");
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", "Post"] {
             let open = rows
                 .iter()
                 .any(|r| r.method == method && r.template == row.template && matches!(r.access, "anyone" | "token"));
-            let told = outcome(&request(method, &path, Token::Right), Some(&managed), &policy);
+            let told = outcome(&request(method, &path, Token::Right), Some(&fit), &policy);
             assert_eq!(told == "allowed", open, "{method} {path}: {told}");
         }
     }
@@ -128,13 +148,28 @@ fn healing_needs_a_managed_unprotected_container_of_the_project() {
         // Docker found it by a prefix that is no name of it.
         (Some(Container { name: "web-2".to_owned(), ..other.clone() }), "no_such_container"),
     ];
-    for verb in ["restart", "start", "stop"] {
-        let target = format!("/v1.41/containers/web/{verb}");
-        for (container, expected) in &cases {
-            let told = outcome(&request("POST", &target, Token::Right), container.as_ref(), &policy);
-            assert_eq!(told, *expected, "{verb} {container:?}");
+    for (method, target) in [
+        ("POST", "/v1.41/containers/web/restart"),
+        ("POST", "/v1.41/containers/web/start"),
+        ("POST", "/v1.41/containers/web/stop"),
+        ("POST", "/selfheal/containers/web/recreate"),
+        ("POST", "/selfheal/containers/web/replicate"),
+        ("DELETE", "/selfheal/containers/web"),
+    ] {
+        for (container, expected) in cases.clone() {
+            let of = (method == "DELETE").then(|| "x".to_owned());
+            let container = container.map(|c| Container { replica_of: of, ..c });
+            let told = outcome(&request(method, target, Token::Right), container.as_ref(), &policy);
+            assert_eq!(told, expected, "{method} {target} {container:?}");
         }
     }
+    // Removed is only what was made here; a copy is copied from the original.
+    let policy = Policy { own_id: None, ..policy };
+    let told = |method, target, container: Container| {
+        outcome(&request(method, target, Token::Right), Some(&container), &policy)
+    };
+    assert_eq!(told("DELETE", "/selfheal/containers/web", managed()), "not_a_replica");
+    assert_eq!(told("POST", "/selfheal/containers/web/replicate", replica()), "not_replicable");
     // Reading is open for all of the project's, the guard's own and protected ones included.
     for read in ["json", "logs", "stats"] {
         let target = format!("/containers/web/{read}");
@@ -150,7 +185,10 @@ fn what_goes_upstream_is_written_anew() {
     let (policy, managed) = (policy(), managed());
     let id = "ab".repeat(32);
     let plan = |method, target: &str| match decide(&request(method, target, Token::Right), Some(&managed), &policy) {
-        Decision::Allow(allowed) => format!("{} {}", allowed.plan.method, allowed.plan.target),
+        Decision::Allow(allowed) => match allowed.plan {
+            Plan::Forward(plan) => format!("{} {}", plan.method, plan.target),
+            Plan::Operate(operation) => format!("{operation:?}"),
+        },
         Decision::Deny(denied) => format!("{}: {}", denied.reason.code(), denied.sentence()),
     };
     let project = "com.docker.compose.project%3Dstack";
@@ -182,6 +220,17 @@ fn what_goes_upstream_is_written_anew() {
         ),
         ("GET", "/v1.41/containers/web/stats?stream=false", format!("GET /v1.41/containers/{id}/stats?stream=0")),
         ("GET", "/v1.99/_ping", "GET /v1.55/_ping".to_owned()),
+        (
+            "POST",
+            "/selfheal/containers/web/recreate?t=5&image=x%2Fweb:1",
+            r#"Recreate { stop_seconds: Some(5), image: Some(Name("x/web:1")) }"#.to_owned(),
+        ),
+        (
+            "POST",
+            "/selfheal/containers/web/recreate?image=@previous",
+            "Recreate { stop_seconds: None, image: Some(Previous) }".to_owned(),
+        ),
+        ("POST", "/selfheal/containers/web/replicate", "Replicate".to_owned()),
     ] {
         assert_eq!(plan(method, target), expected, "{method} {target}");
     }
@@ -191,7 +240,7 @@ fn what_goes_upstream_is_written_anew() {
 fn queries_are_held_to_what_is_known() {
     let (policy, managed) = (policy(), managed());
     let refused = |method, target: &str| match decide(&request(method, target, Token::Right), Some(&managed), &policy) {
-        Decision::Allow(allowed) => panic!("{target} went through as {}", allowed.plan.target),
+        Decision::Allow(allowed) => panic!("{target} went through as {:?}", allowed.plan),
         Decision::Deny(denied) => (denied.reason, denied.detail.unwrap_or_default()),
     };
     for target in [
@@ -204,6 +253,15 @@ fn queries_are_held_to_what_is_known() {
         "/containers/web/start?detachKeys=a",
         "/containers/web/start?checkpoint=a",
         "/containers/web/start?t=1",
+        "/selfheal/containers/web/recreate?t=61",
+        "/selfheal/containers/web/recreate?image=",
+        "/selfheal/containers/web/recreate?image=../x",
+        "/selfheal/containers/web/recreate?image=x%20y",
+        "/selfheal/containers/web/recreate?image=x%3Fy",
+        "/selfheal/containers/web/recreate?image=x@sha256:00",
+        "/selfheal/containers/web/recreate?name=x",
+        "/selfheal/containers/web/replicate?t=1",
+        "/selfheal/containers/web/replicate?image=x",
     ] {
         assert_eq!(refused("POST", target).0, Reason::BadQuery, "{target}");
     }
@@ -235,6 +293,30 @@ fn queries_are_held_to_what_is_known() {
 }
 
 #[test]
+fn who_asks_again_for_what_was_done_is_told_so() {
+    let policy = policy();
+    let old = "cd".repeat(32);
+    let new = container(&[("selfheal.enable", "true"), ("selfheal.replaces", &old), ("selfheal.name", "web")]);
+    let ask = |method, target: &str, container: &Container| match decide(
+        &request(method, target, Token::Right),
+        Some(container),
+        &policy,
+    ) {
+        Decision::Allow(allowed) => format!("{:?}", allowed.plan),
+        Decision::Deny(denied) => denied.reason.code().to_owned(),
+    };
+    let again = format!("/selfheal/containers/{old}/recreate");
+    assert_eq!(ask("POST", &again, &new), "Operate(AlreadyRecreated)");
+    // The same rights are needed, and only the whole id counts, and only for this.
+    assert_eq!(ask("POST", &again, &Container { enabled: false, ..new.clone() }), "not_managed");
+    assert_eq!(ask("POST", &again, &Container { project: None, ..new.clone() }), "no_such_container");
+    assert_eq!(ask("POST", &format!("/selfheal/containers/{}/recreate", &old[..12]), &new), "no_such_container");
+    assert_eq!(ask("POST", &format!("/selfheal/containers/{old}/replicate"), &new), "no_such_container");
+    assert_eq!(ask("POST", &format!("/containers/{old}/restart"), &new), "no_such_container");
+    assert!(ask("POST", "/selfheal/containers/web/recreate", &new).contains("Recreate {"));
+}
+
+#[test]
 fn nothing_of_the_project_is_shown_before_it_is_known() {
     let policy = Policy { project: None, ..policy() };
     let orphan = Container { project: None, ..managed() };
@@ -244,6 +326,7 @@ fn nothing_of_the_project_is_shown_before_it_is_known() {
         ("GET", "/events"),
         ("GET", "/containers/web/json"),
         ("POST", "/containers/web/restart"),
+        ("POST", "/selfheal/containers/web/recreate"),
     ] {
         assert_eq!(outcome(&request(method, target, Token::Right), Some(&orphan), &policy), "not_ready", "{target}");
     }

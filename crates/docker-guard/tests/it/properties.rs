@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use docker_guard::policy::{
-    Container, ContainerId, Decision, HeaderFacts, PROJECT_LABEL, Policy, Reason, Request, Token, decide,
+    Container, ContainerId, Decision, HeaderFacts, Operation, PROJECT_LABEL, Plan, Policy, Reason, Request, Token,
+    decide,
 };
 use proptest::{prelude::*, sample::select};
 
@@ -13,8 +14,8 @@ const TABLE: &str = include_str!("engine_api.txt");
 
 fn methods() -> impl Strategy<Value = String> {
     prop_oneof![
-        12 => select(vec!["GET", "POST", "POST"]).prop_map(ToOwned::to_owned),
-        2 => select(vec!["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT"]).prop_map(ToOwned::to_owned),
+        12 => select(vec!["GET", "POST", "POST", "DELETE"]).prop_map(ToOwned::to_owned),
+        2 => select(vec!["HEAD", "PUT", "PATCH", "OPTIONS", "CONNECT"]).prop_map(ToOwned::to_owned),
         1 => "[A-Za-z]{1,8}",
     ]
 }
@@ -26,12 +27,19 @@ fn targets() -> impl Strategy<Value = String> {
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
         .map(|l| l.split_whitespace().nth(1).unwrap())
         .collect();
-    let open =
-        vec!["/containers/{id}/restart", "/containers/{id}/stop", "/containers/{id}/start", "/containers/{id}/json"];
+    let open = vec![
+        "/containers/{id}/restart",
+        "/containers/{id}/stop",
+        "/containers/{id}/start",
+        "/containers/{id}/json",
+        "/selfheal/containers/{id}/recreate",
+        "/selfheal/containers/{id}",
+    ];
     let template = prop_oneof![1 => select(templates), 3 => select(open)];
     let reference = prop_oneof![
         8 => Just("web".to_owned()),
         2 => Just("ab".repeat(32)),
+        1 => Just("cd".repeat(32)),
         1 => "[a-f0-9]{1,64}",
         1 => "[ -~]{0,20}",
         1 => select(vec!["..", ".", "%2e%2e", "a%2fb", "a/b", "../..", "web/../web", "-web", ""]).prop_map(ToOwned::to_owned),
@@ -47,6 +55,7 @@ fn targets() -> impl Strategy<Value = String> {
         3 => "\\?t=[1-5]?[0-9]",
         1 => "\\?t=-?[0-9]{0,4}",
         1 => "\\?(all|size|t|limit|follow|signal|filters|tail|since)=[ -~]{0,12}(&[a-z]{1,5}=[0-9]{0,3})?",
+        1 => "\\?(image|t)=[a-z0-9:@/._%-]{0,20}",
         1 => "\\?[ -~]{0,30}",
     ];
     // One change somewhere: a byte put in, taken out, doubled.
@@ -76,19 +85,24 @@ fn containers() -> impl Strategy<Value = Option<Container>> {
     let enable = label(vec![Some("true"), Some("true"), Some("true"), Some("true"), Some("True"), None]);
     let protect = label(vec![None, None, None, None, Some("true"), Some("false"), Some("yes")]);
     let service = label(vec![None, Some("web"), Some("web"), Some("prometheus")]);
-    let container =
-        (id, name, project, enable, protect, service).prop_map(|(id, name, project, enable, protect, service)| {
+    let replica = label(vec![None, Some("x")]);
+    let replaces = prop_oneof![4 => Just(None), 1 => Just(Some("cd".repeat(32)))];
+    let container = (id, name, project, enable, protect, service, replica, replaces).prop_map(
+        |(id, name, project, enable, protect, service, replica, replaces)| {
             let labels: HashMap<String, String> = [
                 (PROJECT_LABEL, project),
                 ("selfheal.enable", enable),
                 ("selfheal.protect", protect),
                 ("com.docker.compose.service", service),
+                ("selfheal.replica-of", replica),
+                ("selfheal.replaces", replaces.as_deref()),
             ]
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
             .collect();
             Container::new(&id, &name, &labels).unwrap()
-        });
+        },
+    );
     proptest::option::weighted(0.9, container)
 }
 
@@ -140,8 +154,39 @@ proptest! {
         prop_assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-".contains(&b)), "{}", path);
         prop_assert!(!path.contains("//") && !path.contains(".."));
 
+        if allowed.verb.heals() {
+            let container = container.as_ref().expect("checked container");
+            prop_assert_eq!(token, Token::Right);
+            prop_assert!(container.enabled && !container.protected);
+            prop_assert_eq!(&container.project, &policy.project);
+            prop_assert!(policy.project.is_some() && policy.own_id.as_ref() != Some(&container.id));
+            prop_assert!(!policy.protected_services.contains(&container.service));
+        }
+        let forward = match allowed.plan {
+            Plan::Forward(forward) => forward,
+            Plan::Operate(operation) => {
+                // Carried out on the container that was checked, with nothing but bounded parameters.
+                prop_assert!(allowed.verb.makes());
+                let replica = container.unwrap().replica_of.is_some();
+                match operation {
+                    Operation::Recreate { stop_seconds, .. } => {
+                        prop_assert_eq!(&method, "POST");
+                        prop_assert!(stop_seconds.is_none_or(|t| t <= policy.max_stop_seconds));
+                    }
+                    Operation::AlreadyRecreated => prop_assert_eq!(&method, "POST"),
+                    Operation::Replicate => prop_assert!(method == "POST" && !replica),
+                    Operation::RemoveReplica { stop_seconds } => {
+                        prop_assert!(method == "DELETE" && replica);
+                        prop_assert!(stop_seconds.is_none_or(|t| t <= policy.max_stop_seconds));
+                    }
+                }
+                return Ok(());
+            }
+        };
+        prop_assert!(!allowed.verb.makes());
+
         // Upstream goes a closed form: version, known path, full id, known parameters.
-        let (upstream, query) = allowed.plan.target.split_once('?').unwrap_or((&allowed.plan.target, ""));
+        let (upstream, query) = forward.target.split_once('?').unwrap_or((&forward.target, ""));
         let upstream: Vec<_> = upstream.split('/').skip(1).collect();
         prop_assert!(upstream[0].starts_with("v1."));
         match upstream[1..] {
@@ -161,16 +206,11 @@ proptest! {
         prop_assert!(query.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~%=&".contains(&b)), "{}", query);
 
         if allowed.verb.heals() {
-            let container = container.unwrap();
             prop_assert_eq!(&method, "POST");
-            prop_assert_eq!(token, Token::Right);
-            prop_assert!(container.enabled && !container.protected);
-            prop_assert!(policy.own_id != Some(container.id));
-            prop_assert!(!policy.protected_services.contains(&container.service));
             let seconds = query.strip_prefix("t=").map(|t| t.parse::<u32>().unwrap());
             prop_assert!(query.is_empty() || seconds.is_some_and(|t| t <= policy.max_stop_seconds));
         } else {
-            prop_assert!(allowed.plan.method == "GET" || upstream[1] == "_ping");
+            prop_assert!(forward.method == "GET" || upstream[1] == "_ping");
         }
         // Lists are asked for with the project's label, whatever the caller filtered by.
         if matches!(upstream[1..], ["events" | "networks"] | ["containers", "json"]) {
@@ -184,8 +224,8 @@ fn the_generator_reaches_what_is_allowed() {
     // A property over requests that are all refused would say nothing.
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut healed, mut read) = (0, 0);
-    for _ in 0..5_000 {
+    let (mut made, mut healed, mut read) = (0, 0, 0);
+    for _ in 0..8_000 {
         let mut next = || -> Option<(String, String, Option<Container>)> {
             Some((
                 methods().new_tree(&mut runner).ok()?.current(),
@@ -197,8 +237,12 @@ fn the_generator_reaches_what_is_allowed() {
         let request =
             Request { method: &method, target: &target, headers: HeaderFacts::default(), token: Token::Right };
         if let Decision::Allow(allowed) = decide(&request, container.as_ref(), &policy()) {
-            if allowed.verb.heals() { healed += 1 } else { read += 1 }
+            match allowed.verb {
+                verb if verb.makes() => made += 1,
+                verb if verb.heals() => healed += 1,
+                _ => read += 1,
+            }
         }
     }
-    assert!(healed > 30 && read > 20, "{healed} healing and {read} reading requests were allowed");
+    assert!(made > 10 && healed > 30 && read > 20, "allowed: {made} making, {healed} healing, {read} reading");
 }
