@@ -20,7 +20,10 @@ use futures::TryStreamExt;
 use telemetry::config::Secret;
 use tokio::sync::Mutex;
 
-use super::{Backend, BackendError, Deed, Done};
+use super::{
+    Backend, BackendError, Deed, Done,
+    guard::{Guard, Operation},
+};
 use crate::{
     engine::{Health, RunState, Workload, target::Candidate},
     timestamp::Timestamp,
@@ -45,6 +48,8 @@ const REPLICA_OF: &str = "selfheal.replica-of";
 pub struct DockerBackend {
     plain: Docker,
     negotiated: Mutex<Option<Docker>>,
+    /// What Docker's API has not.
+    guard: Option<Guard>,
 }
 
 impl DockerBackend {
@@ -63,11 +68,12 @@ impl DockerBackend {
             return Err(format!("'{host}' is neither tcp://HOST:PORT nor unix:///PATH"));
         }
         .map_err(|e| e.to_string())?;
+        let guard = Guard::new(host, token.clone())?;
         let plain = match token {
             Some(token) => docker.with_request_modifier(authorize(&token)?),
             None => docker,
         };
-        Ok(Self { plain, negotiated: Mutex::new(None) })
+        Ok(Self { plain, negotiated: Mutex::new(None), guard })
     }
 
     async fn client(&self) -> Result<Docker, BackendError> {
@@ -79,6 +85,12 @@ impl DockerBackend {
             .await?
             .map_err(|e| BackendError::Unreachable(e.to_string()))?;
         Ok(negotiated.insert(docker).clone())
+    }
+
+    async fn operate(&self, target: &str, operation: &Operation<'_>, limit: Duration) -> Result<Done, Halt> {
+        let without = || BackendError::Refused("that needs docker-guard, and this is Docker itself".to_owned());
+        let guard = self.guard.as_ref().ok_or_else(without).map_err(Halt::Told)?;
+        guard.operate(target, operation, limit).await.map_err(Halt::Told)
     }
 
     async fn failed(&self, error: Error) -> BackendError {
@@ -141,6 +153,8 @@ enum Halt {
     Before(Error),
     /// Something was.
     Halfway(Error),
+    /// As the error says.
+    Told(BackendError),
 }
 
 #[async_trait]
@@ -183,16 +197,24 @@ impl Backend for DockerBackend {
     async fn act(&self, target: &str, deed: &Deed, limit: Duration) -> Result<Done, BackendError> {
         let docker = self.client().await?;
         let done = async {
-            match *deed {
+            match deed {
                 Deed::Start => docker.start_container(target, None).await.map_err(Halt::Before)?,
                 Deed::Restart { stop_timeout } => {
-                    let options = RestartContainerOptionsBuilder::default().t(seconds(stop_timeout)).build();
+                    let options = RestartContainerOptionsBuilder::default().t(seconds(*stop_timeout)).build();
                     docker.restart_container(target, Some(options)).await.map_err(Halt::Before)?;
                 }
                 Deed::StopStart { stop_timeout } => {
-                    let options = StopContainerOptionsBuilder::default().t(seconds(stop_timeout)).build();
+                    let options = StopContainerOptionsBuilder::default().t(seconds(*stop_timeout)).build();
                     docker.stop_container(target, Some(options)).await.map_err(Halt::Before)?;
                     docker.start_container(target, None).await.map_err(Halt::Halfway)?;
+                }
+                Deed::Recreate { stop_timeout, image } => {
+                    let operation = Operation::Recreate { stop_timeout: *stop_timeout, image: image.as_deref() };
+                    return self.operate(target, &operation, limit).await;
+                }
+                Deed::Replicate => return self.operate(target, &Operation::Replicate, limit).await,
+                Deed::Remove { stop_timeout } => {
+                    return self.operate(target, &Operation::Remove { stop_timeout: *stop_timeout }, limit).await;
                 }
             }
             Ok(Done::default())
@@ -200,6 +222,7 @@ impl Backend for DockerBackend {
         match within(limit, done).await? {
             Ok(done) => Ok(done),
             Err(Halt::Before(error)) => Err(self.failed(error).await),
+            Err(Halt::Told(error)) => Err(error),
             Err(Halt::Halfway(error)) => Err(BackendError::Failed(format!("stopped, and then: {error}"))),
         }
     }

@@ -4,6 +4,7 @@
 //! implements [`Backend`]; nothing else names its client library.
 
 pub mod docker;
+mod guard;
 
 use std::time::Duration;
 
@@ -27,7 +28,27 @@ pub enum Deed {
         /// How long it may take to stop before it is killed.
         stop_timeout: Duration,
     },
+    /// Put a new one in its place, alike but for its id and, if wanted, its image. By id it is
+    /// done once: asked again for a container that was replaced, the answer is the new one.
+    Recreate {
+        /// How long it may take to stop before it is killed.
+        stop_timeout: Duration,
+        /// An image that ran healthy in this service before, or [`PREVIOUS_IMAGE`].
+        image: Option<String>,
+    },
+    /// Run a further one beside it. This is done as often as it is asked for: who does not know
+    /// whether it was done looks for candidates with `replica_of` first.
+    Replicate,
+    /// Stop and remove a replica; one that was not made by [`Deed::Replicate`] is refused.
+    Remove {
+        /// How long it may take to stop before it is killed.
+        stop_timeout: Duration,
+    },
 }
+
+/// As the image of a [`Deed::Recreate`]: the last one that ran healthy in the service and is
+/// not the present one.
+pub const PREVIOUS_IMAGE: &str = "@previous";
 
 /// What came of a deed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +90,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`BackendError::TimedOut`] after `limit`, and [`BackendError::Failed`], leave open what was
-    /// done. After every other error nothing was.
+    /// done. After every other error it was not done and will not be.
     async fn act(&self, target: &str, deed: &Deed, limit: Duration) -> Result<Done, BackendError>;
 
     /// The last lines that a container wrote, oldest first, without control characters.
