@@ -44,6 +44,14 @@ pub fn choose(
     chosen
 }
 
+/// The port that Docker could not publish because somebody else has it by now, if that is what it says.
+pub fn conflict(said: &str) -> Option<u16> {
+    let address = regex::Regex::new(r"(?:\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):(\d+)").ok()?;
+    let taken = |line: &&str| line.contains("already in use") || line.contains("already allocated");
+    // The address on the host comes first, that of the container may follow.
+    said.lines().filter(taken).find_map(|line| address.captures(line)?.get(1)?.as_str().parse().ok())
+}
+
 /// True when nothing listens on the port, on loopback or on all addresses.
 pub fn is_free(port: u16) -> bool {
     std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok()
@@ -79,6 +87,38 @@ mod tests {
         // The stranger has gone, our container holds 3001.
         let second = choose(&wanted(&[("A", 3000)]), &first, &BTreeSet::from([3001]), |p| p != 3001);
         assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_port_that_was_lost_to_somebody_is_recognised() {
+        let said = [
+            "Error response from daemon: driver failed programming external connectivity on endpoint x-1 (0a1b): \
+             Bind for 127.0.0.1:8000 failed: port is already allocated",
+            "failed to set up container networking: driver failed programming external connectivity on endpoint x-1 (0a): \
+             failed to bind host port for 127.0.0.1:8000:172.18.0.2:9000/tcp: address already in use",
+            "failed to bind host port 127.0.0.1:8000/tcp: address already in use",
+            "Error starting userland proxy: listen tcp4 0.0.0.0:8000: bind: address already in use",
+            "  | Container x-1 Starting\n  | listen tcp6 [::1]:8000: bind: address already in use",
+        ];
+        for text in said {
+            assert_eq!(conflict(text), Some(8000), "{text}");
+        }
+        for text in
+            ["", "dependency failed to start: container x is unhealthy", "dial tcp 127.0.0.1:8000: connection refused"]
+        {
+            assert_eq!(conflict(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_lost_to_somebody_moves_and_the_others_stay() {
+        let wanted = wanted(&[("A", 3000), ("B", 3001), ("C", 3002)]);
+        let first = choose(&wanted, &BTreeMap::new(), &BTreeSet::new(), |_| true);
+        let lost = conflict("Bind for 127.0.0.1:3000 failed: port is already allocated").unwrap();
+        // B runs already; the machine calls the lost port free, because it is between two listeners.
+        let second = choose(&wanted, &first, &BTreeSet::from([3001]), |port| port != lost && port != 3001);
+        assert_eq!(second["A"], Port { wanted: 3000, chosen: 3003 });
+        assert_eq!((&second["B"], &second["C"]), (&first["B"], &first["C"]));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     progress.expect(2 + steps(&stack, only_core));
     daemon::ensure(site, &progress).await?;
     stack.state.variables = machine_variables(&stack.vars);
-    choose_ports(&mut stack, &progress).await?;
+    choose_ports(&mut stack, &progress, None).await?;
     State { version: 1, ports: stack.state.ports.clone(), ..before.clone() }.save(&site.state)?;
 
     let obtain = Obtain::new(site, &progress)?;
@@ -74,7 +74,7 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     if let Some(left) = stack.state.left_out.iter().find(|left| core.contains(&left.service)) {
         bail!("the core cannot run without {}", left.service);
     }
-    start(&stack, &core, "core", &progress).await?;
+    start(&mut stack, &core, "core", &progress).await?;
     let mut started = core;
     if before.services.is_empty() {
         stack.state.services.clone_from(&started);
@@ -94,7 +94,7 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
         remember(&mut stack, taken, &progress)?;
         stand_ins(&mut stack, &obtain, &progress).await?;
         let all: Vec<String> = stack.selected().iter().map(|service| service.name.clone()).collect();
-        start(&stack, &all, "everything else", &progress).await?;
+        start(&mut stack, &all, "everything else", &progress).await?;
         started = all;
     }
     stack.state.services = started;
@@ -165,7 +165,7 @@ async fn stand_ins(stack: &mut Stack, obtain: &Obtain, progress: &Progress) -> R
     }
     stack.state.variables.insert("TRACE_EXPORTERS".into(), trace_exporters(stack));
     // Jaeger brought a port of its own.
-    choose_ports(stack, progress).await
+    choose_ports(stack, progress, None).await
 }
 
 fn left_out_line(left: &LeftOut) -> String {
@@ -201,7 +201,8 @@ fn machine_variables(vars: &Vars) -> Vars {
     found
 }
 
-async fn choose_ports(stack: &mut Stack, progress: &Progress) -> Result<()> {
+/// `lost` is a port that somebody took between the look and the start.
+async fn choose_ports(stack: &mut Stack, progress: &Progress, lost: Option<u16>) -> Result<()> {
     let wanted = ComposeFile::wanted_ports(stack.selected(), &stack.vars);
     let containers = stack.compose().containers().await?;
     let ours: BTreeSet<u16> = containers
@@ -210,7 +211,7 @@ async fn choose_ports(stack: &mut Stack, progress: &Progress) -> Result<()> {
         .flat_map(|c| c.ports.clone())
         .collect();
     let before = stack.state.ports.clone();
-    let mut chosen = ports::choose(&wanted, &before, &ours, ports::is_free);
+    let mut chosen = ports::choose(&wanted, &before, &ours, |port| Some(port) != lost && ports::is_free(port));
     for (name, port) in &chosen {
         if port.wanted != port.chosen && before.get(name) != Some(port) {
             progress.line(format!("  {name}: {} is in use, {} is taken instead", port.wanted, port.chosen));
@@ -272,24 +273,33 @@ async fn own_images(
     }
 }
 
-async fn start(stack: &Stack, names: &[String], what: &str, progress: &Progress) -> Result<()> {
-    let compose: Compose = stack.compose();
-    let services: Vec<&Service> = stack.file.services.iter().filter(|s| names.contains(&s.name)).collect();
+async fn start(stack: &mut Stack, names: &[String], what: &str, progress: &Progress) -> Result<()> {
     let step = progress.step(format!("start {what}"));
     let log = stack.site.logs().join(format!("compose-up-{}.log", what.replace(' ', "-")));
     let mut tries = 0;
+    let mut moved = false;
     // Compose gives up at once when a dependency is not healthy, be it only for being slow: what runs by
     // then stays, and the next try goes on from there.
-    while let Err(error) = compose_up(&compose, names, &log, &step).await {
+    while let Err(error) = compose_up(&stack.compose(), names, &log, &step).await {
         tries += 1;
         if tries == TRIES {
             step.failed("failed");
-            stack::explain(&compose, &services, progress).await;
+            let services: Vec<&Service> = stack.file.services.iter().filter(|s| names.contains(&s.name)).collect();
+            stack::explain(&stack.compose(), &services, progress).await;
             return Err(error).with_context(|| format!("docker compose could not start {what}"));
+        }
+        let lost = ports::conflict(&error.to_string()).filter(|_| !moved);
+        if let Some(port) = lost {
+            moved = true;
+            step.detail(&format!("{port} was taken meanwhile; trying again with another port"));
+            choose_ports(stack, progress, Some(port)).await?;
+            continue;
         }
         step.detail("not everything came up; trying again");
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
+    let compose = stack.compose();
+    let services: Vec<&Service> = stack.file.services.iter().filter(|s| names.contains(&s.name)).collect();
     match stack::wait_ready(&compose, &services, &step, progress).await {
         Ok(()) => {
             step.done(&format!("{} healthy", services.len()));
