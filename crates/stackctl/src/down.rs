@@ -39,6 +39,8 @@ pub async fn run(site: &Site, args: &DownArgs) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
+    // Compose knows what its file names now; an older file may have made more.
+    remove_leftovers(&left(site, args.volumes).await?).await?;
     let left = remains(site, args.volumes).await?;
     if !left.is_empty() {
         step.failed("something is left");
@@ -71,8 +73,20 @@ async fn remove(stack: &Stack, volumes: bool, step: &Step) -> Result<()> {
     exec::logged(down, &stack.site.logs().join("compose-down.log"), move |line| report(line)).await
 }
 
-/// What still carries the project's label.
+/// What still carries the project's label, in words.
 pub async fn remains(site: &Site, volumes: bool) -> Result<Vec<String>> {
+    Ok(left(site, volumes).await?.iter().map(|left| format!("{} {}", left.kind, left.name)).collect())
+}
+
+/// Something that carries the project's label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Left {
+    /// `container`, `network` or `volume`.
+    kind: &'static str,
+    name: String,
+}
+
+async fn left(site: &Site, volumes: bool) -> Result<Vec<Left>> {
     let label = format!("label=com.docker.compose.project={}", site.project);
     let mut left = Vec::new();
     let mut kinds = vec![("container", "{{.Names}}"), ("network", "{{.Name}}")];
@@ -84,9 +98,24 @@ pub async fn remains(site: &Site, volumes: bool) -> Result<Vec<String>> {
         if kind == "container" {
             list.arg("--all");
         }
-        left.extend(exec::stdout(list, LIMIT).await?.lines().map(|name| format!("{kind} {name}")));
+        left.extend(exec::stdout(list, LIMIT).await?.lines().map(|name| Left { kind, name: name.to_owned() }));
     }
     Ok(left)
+}
+
+/// What can be removed of what is left. A container that is still there holds its network and volumes: that
+/// is reported, not forced.
+async fn remove_leftovers(left: &[Left]) -> Result<()> {
+    for command in removals(left) {
+        // What cannot be removed shows in the list that is made afterwards.
+        exec::capture(docker(&command), LIMIT).await?;
+    }
+    Ok(())
+}
+
+fn removals(left: &[Left]) -> Vec<[String; 3]> {
+    let removable = left.iter().filter(|left| left.kind != "container");
+    removable.map(|left| [left.kind.to_owned(), "rm".to_owned(), left.name.clone()]).collect()
 }
 
 async fn remove_images(progress: &Progress) -> Result<()> {
@@ -100,4 +129,16 @@ async fn remove_images(progress: &Progress) -> Result<()> {
     }
     step.done(&format!("{removed} of {}", names.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_volumes_of_an_older_file_are_removed_and_containers_are_not() {
+        let left = |kind, name: &str| Left { kind, name: name.into() };
+        let found = [left("container", "x-a-1"), left("network", "x_old"), left("volume", "x_older")];
+        assert_eq!(removals(&found), [["network", "rm", "x_old"], ["volume", "rm", "x_older"]]);
+    }
 }
