@@ -129,17 +129,27 @@ pub enum ScenarioCommand {
     /// List the scenarios.
     List(JsonArgs),
     /// Run one scenario or all of them.
-    Run {
-        /// Names of scenarios.
-        #[arg(required_unless_present = "all")]
-        names: Vec<String>,
-        /// Run all.
-        #[arg(long, conflicts_with = "names")]
-        all: bool,
-        /// Print JSON for programs.
-        #[arg(long)]
-        json: bool,
-    },
+    Run(ScenarioArgs),
+}
+
+/// Options of `scenario run`.
+#[derive(Clone, Debug, Args)]
+pub struct ScenarioArgs {
+    /// Names of scenarios.
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Run all, but those that are run by name only.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Take the short values of those that last long.
+    #[arg(long)]
+    pub quick: bool,
+    /// Another value for a parameter of a scenario, such as down=2m; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::scenario::Given::assignment)]
+    pub set: Vec<(String, String)>,
+    /// Print JSON for programs.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `test`.

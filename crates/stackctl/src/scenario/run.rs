@@ -4,21 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use console::style;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::judge::{self, Aftermath, Report, Seen};
-use super::schema::{ActionExpected, ActionWanted, Scenario, Step};
+use super::containers::{self, Lives};
+use super::events::Events;
+use super::judge::{self, Acted, Aftermath, Report, Seen, Verdict};
+use super::perform::Tokens;
+use super::schema::Scenario;
 use crate::api::Api;
-use crate::docker::{Compose, Container, docker};
-use crate::exec;
+use crate::docker::{Compose, Container};
 use crate::incident::Incident;
 use crate::layout::{self, duration};
 use crate::load::{self, Plan};
 use crate::progress::Progress;
-use crate::secrets;
 use crate::stack::Stack;
 
 /// Between two looks at the stack.
@@ -26,35 +28,49 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long to wait for a stack that is still busy with something else.
 const QUIET: Duration = Duration::from_secs(240);
 /// Incidents that are asked for; more than a scenario can cause.
-const INCIDENTS: usize = 50;
+const INCIDENTS: usize = 100;
+/// How long the clean-up of an interrupted scenario may take.
+const UNDO: Duration = Duration::from_secs(60);
 
 /// Runs one scenario and judges it. `talk` prints what happens as it happens.
 pub async fn execute(stack: &Stack, scenario: &Scenario, talk: bool) -> Result<Report> {
-    let run = Run { api: Api::new(stack)?, compose: stack.compose(), stack, scenario, say: talk.then(Progress::new) };
+    let mut run = Run {
+        api: Api::new(stack)?,
+        compose: stack.compose(),
+        stack,
+        scenario,
+        events: Events::follow(&stack.site.project)?,
+        tokens: Tokens::default(),
+        before: Before::default(),
+        sessions: Mutex::default(),
+        say: talk.then(Progress::new),
+    };
     run.headline();
-    let before = run.quiet().await?;
-    let token = run.fault_token().await?;
+    run.before = run.quiet().await?;
+    run.tokens = Tokens::fetch(&run).await?;
     let (stop, stopped) = watch::channel(false);
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let load = run.start_load(stopped, acknowledged.clone())?;
-    let cleanup = Cleanup { steps: &scenario.cleanup, containers: &before.containers, armed: true };
+    let cleanup = Cleanup { run: &run, armed: true };
     let started = Instant::now();
 
     let mut seen = Seen::default();
     let broken = Mutex::new(None);
     let breaking = async {
         for step in &scenario.steps {
-            run.perform(step, &before.containers, token.as_deref()).await?;
-            run.event(started, &describe(step));
+            run.perform(step).await?;
+            run.event(started, &step.describe());
         }
         *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.elapsed());
         // The watcher decides when it is over.
         std::future::pending::<Result<()>>().await
     };
     let watching = async {
-        while started.elapsed() < scenario.expect.within.0 && !judge::settled(&scenario.expect, &seen) {
+        while started.elapsed() < scenario.expect.within.0
+            && !judge::settled(&scenario.expect, &seen, started.elapsed())
+        {
             seen.broken_at = *broken.lock().unwrap_or_else(PoisonError::into_inner);
-            run.look(started, &before, &mut seen).await;
+            run.look(started, &mut seen).await;
             tokio::time::sleep(LOOK).await;
         }
     };
@@ -67,28 +83,72 @@ pub async fn execute(stack: &Stack, scenario: &Scenario, talk: bool) -> Result<R
         Some(load) => Some(load.await??),
         None => None,
     };
-    cleanup.run(&run, token.as_deref()).await?;
-    let after = run.aftermath(&before, load, &acknowledged).await?;
+    let mut after = run.before_cleanup().await?;
+    cleanup.now().await?;
+    run.after_cleanup(&mut after, load, &acknowledged).await?;
     let report = judge::judge(scenario, &seen, &after);
     run.closing(&report);
     Ok(report)
 }
 
-struct Run<'a> {
-    api: Api,
-    compose: Compose,
-    stack: &'a Stack,
-    scenario: &'a Scenario,
+pub(super) struct Run<'a> {
+    pub(super) api: Api,
+    pub(super) compose: Compose,
+    pub(super) stack: &'a Stack,
+    pub(super) scenario: &'a Scenario,
+    pub(super) events: Events,
+    tokens: Tokens,
+    before: Before,
+    /// What goes on beside the steps: sessions that hold something.
+    sessions: Mutex<Vec<JoinHandle<()>>>,
     say: Option<Progress>,
 }
 
 /// The stack before it was broken.
+#[derive(Default)]
 struct Before {
     containers: Vec<Container>,
+    /// The same, as the steps left them.
+    lives: Mutex<Lives>,
     incidents: BTreeSet<String>,
+    /// The newest notification.
+    notification: u64,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            session.abort();
+        }
+    }
 }
 
 impl Run<'_> {
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Whether an incident was opened after the beginning.
+    pub(super) fn is_new(&self, incident: &str) -> bool {
+        !self.before.incidents.contains(incident)
+    }
+
+    /// Goes on until this run is over.
+    pub(super) fn keep(&self, session: JoinHandle<()>) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// A service is now as the scenario itself left it.
+    pub(super) async fn remember(&self, service: &str) -> Result<()> {
+        let lives = containers::lives(&self.compose.containers().await?);
+        let mut before = self.before.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        match lives.get(service) {
+            Some(now) => before.insert(service.to_owned(), now.clone()),
+            None => before.remove(service),
+        };
+        Ok(())
+    }
+
     fn line(&self, text: String) {
         if let Some(say) = &self.say {
             say.line(text);
@@ -116,7 +176,12 @@ impl Run<'_> {
             let why = match self.busy(&containers).await {
                 Ok(None) => {
                     let incidents = self.api.incidents(INCIDENTS).await?;
-                    return Ok(Before { containers, incidents: incidents.into_iter().map(|i| i.id).collect() });
+                    return Ok(Before {
+                        lives: Mutex::new(containers::lives(&containers)),
+                        containers,
+                        incidents: incidents.into_iter().map(|incident| incident.id).collect(),
+                        notification: self.newest_notification().await?,
+                    });
                 }
                 Ok(Some(why)) => why,
                 Err(error) => format!("{error:#}"),
@@ -146,7 +211,11 @@ impl Run<'_> {
                 return Ok(Some(format!("{} is already under way", alert.name)));
             }
         }
-        if let ActionExpected::Do(ActionWanted { target, .. }) = &self.scenario.expect.action {
+        if let Some(freeze) = self.freeze_in_force().await {
+            return Ok(Some(format!("the alert-bot is frozen: {freeze}")));
+        }
+        for wanted in self.scenario.expect.action.wanted() {
+            let target = &wanted.target;
             let budget = format!("min(alertbot_budget_remaining{{target=~\"(.+-)?{target}(-[0-9]+)?\"}})");
             if self.api.value(&budget).await?.is_some_and(|left| left < 1.0) {
                 return Ok(Some(format!("the budget of {target} is used up")));
@@ -154,18 +223,32 @@ impl Run<'_> {
         }
         let sli = &self.scenario.expect.sli;
         match self.api.value(&sli.query).await? {
-            Some(value) if value < sli.below => Ok(None),
+            Some(value) if sli.good.is(value) => Ok(None),
             Some(value) => Ok(Some(format!("the SLI is at {value:.3}"))),
             None => Ok(Some("the SLI has no data yet".into())),
         }
     }
 
-    async fn fault_token(&self) -> Result<Option<String>> {
-        let mut steps = self.scenario.steps.iter().chain(&self.scenario.cleanup);
-        if steps.any(|step| matches!(step, Step::Fault(_))) {
-            return Ok(Some(secrets::fetch(&self.stack.site, "faults").await?));
+    /// Why the bot acts on nothing, if it does not: `storm` if it froze itself.
+    async fn freeze_in_force(&self) -> Option<String> {
+        freeze(&self.api.get("alert-bot", "/v1/freeze", &[]).await.ok()?)
+    }
+
+    /// What the bot has sent to people shows at the receiver. The newest one's number, or 0.
+    async fn newest_notification(&self) -> Result<u64> {
+        if self.scenario.expect.pages.is_none() {
+            return Ok(0);
         }
-        Ok(None)
+        let list: Value = self.api.get("notification-receiver", "/v1/notifications", &[("limit", "1")]).await?;
+        Ok(list["notifications"][0]["id"].as_u64().unwrap_or(0))
+    }
+
+    /// Messages of the bot since the beginning.
+    async fn pages(&self) -> Option<usize> {
+        self.scenario.expect.pages?;
+        let query = [("limit", "1000")];
+        let list: Value = self.api.get("notification-receiver", "/v1/notifications", &query).await.ok()?;
+        Some(pages(&list, self.before.notification))
     }
 
     #[allow(clippy::type_complexity)] // a task that yields a report
@@ -173,7 +256,7 @@ impl Run<'_> {
         &self,
         stopped: watch::Receiver<bool>,
         acknowledged: Arc<Mutex<Vec<String>>>,
-    ) -> Result<Option<tokio::task::JoinHandle<Result<load::Report>>>> {
+    ) -> Result<Option<JoinHandle<Result<load::Report>>>> {
         let Some(load) = &self.scenario.load else { return Ok(None) };
         let plan = Plan {
             base: self.api.url("transaction-api")?,
@@ -194,41 +277,20 @@ impl Run<'_> {
         Ok(Some(tokio::spawn(async move { load::drive(&plan, stopped, collect).await })))
     }
 
-    async fn perform(&self, step: &Step, containers: &[Container], token: Option<&str>) -> Result<()> {
-        match step {
-            Step::Wait(span) => tokio::time::sleep(*span).await,
-            Step::Http { request, times, every } => {
-                let url = format!("{}{}", self.api.url("transaction-api")?, request.path);
-                for _ in 0..*times {
-                    // Like the loop in the README: whatever comes back, it goes on.
-                    let _ = self.api.http().request(request.method.clone(), &url).send().await;
-                    tokio::time::sleep(*every).await;
-                }
-            }
-            Step::Fault(fault) => {
-                let url = format!("{}/faults", self.api.url("transaction-api")?);
-                let request = self.api.http().put(url).bearer_auth(token.unwrap_or_default()).json(fault);
-                let answer = request.send().await.context("the fault could not be asked for")?;
-                if !answer.status().is_success() {
-                    bail!("the fault was refused: {} {}", answer.status(), answer.text().await.unwrap_or_default());
-                }
-            }
-            Step::Docker { verb, service } => {
-                let container = containers.iter().find(|container| container.service == *service);
-                let container = container.with_context(|| format!("{service} is not part of the running stack"))?;
-                exec::stdout(docker([verb, &container.id]), Duration::from_secs(60)).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// One look at alerts, incidents and SLI; what cannot be asked right now is simply not seen.
-    async fn look(&self, started: Instant, before: &Before, seen: &mut Seen) {
+    async fn look(&self, started: Instant, seen: &mut Seen) {
         let expect = &self.scenario.expect;
-        let (alerts, incidents, sli) = tokio::join!(
+        let freeze = async {
+            match expect.freeze {
+                Some(_) => self.freeze_in_force().await,
+                None => None,
+            }
+        };
+        let (alerts, incidents, sli, freeze) = tokio::join!(
             self.api.alerts(),
-            self.api.incidents_in_detail(INCIDENTS, |id| !before.incidents.contains(id)),
-            self.api.value(&expect.sli.query)
+            self.api.incidents_in_detail(INCIDENTS, |id| self.is_new(id)),
+            self.api.value(&expect.sli.query),
+            freeze
         );
         let now = started.elapsed();
         if let (Some(alert), Ok(alerts), None) = (&expect.alert, alerts, seen.alert_at) {
@@ -240,6 +302,10 @@ impl Run<'_> {
                 self.event(started, &format!("{} fires", alert.name));
             }
         }
+        if let (Some(why), None) = (freeze, &seen.frozen) {
+            self.event(started, &format!("the alert-bot froze itself: {why}"));
+            seen.frozen = Some(why);
+        }
         if let Ok(incidents) = incidents {
             self.incidents(started, incidents, seen);
         }
@@ -247,8 +313,9 @@ impl Run<'_> {
         let reason = if expect.alert.is_some() { seen.alert_at.is_some() } else { seen.broken_at.is_some() };
         if let Ok(Some(value)) = sli {
             seen.sli = Some(value);
-            if value >= expect.sli.below {
+            if !expect.sli.good.is(value) {
                 seen.sli_good_at = None;
+                seen.sli_bad_at.get_or_insert(now);
             } else if reason && seen.broken_at.is_some() && seen.sli_good_at.is_none() {
                 seen.sli_good_at = Some(now);
                 self.event(started, &format!("the SLI is good: {value:.3}"));
@@ -258,44 +325,65 @@ impl Run<'_> {
 
     fn incidents(&self, started: Instant, incidents: Vec<Incident>, seen: &mut Seen) {
         let now = started.elapsed();
-        for incident in &incidents {
+        // Oldest first, as they came.
+        for incident in incidents.iter().rev() {
             let known = seen.incidents.iter().find(|old| old.id == incident.id);
             if known.is_none() {
+                seen.opened.insert(incident.id.clone(), now);
                 self.event(started, &format!("incident: {} of {}", incident.alertname, incident.service()));
             }
             let before = known.map_or(0, |old| old.done().count());
             for action in incident.done().skip(before) {
                 self.event(started, &format!("the alert-bot did: {} {}", action.verb, incident.service()));
-                seen.acted_at.get_or_insert(now);
+                let acted =
+                    Acted { at: now, verb: action.verb.clone(), service: self.service_of(incident, &action.target) };
+                seen.actions.push(acted);
+            }
+            if incident.reason().is_some() && known.and_then(Incident::reason) != incident.reason() {
+                let reason = incident.reason().unwrap_or_default();
+                self.event(started, &format!("{} of {} is held: {reason}", incident.alertname, incident.service()));
             }
             if let (Some(verdict), true) = (&incident.verdict, known.is_none_or(|old| old.verdict != incident.verdict))
             {
                 self.event(started, &format!("verdict on {}: {}", incident.service(), verdict.replace('_', " ")));
-            }
-            if let ActionExpected::Do(ActionWanted { target, .. }) = &self.scenario.expect.action
-                && incident.verdict.is_some()
-                && incident.service() == target
-                && incident.done().next().is_some()
-                && seen.verdict != incident.verdict
-            {
-                seen.verdict.clone_from(&incident.verdict);
-                seen.verdict_at = Some(now);
+                if let Some(action) = incident.done().last() {
+                    let service = self.service_of(incident, &action.target);
+                    seen.verdicts.insert(service, Verdict { at: now, text: verdict.clone() });
+                }
             }
         }
         seen.incidents = incidents;
     }
 
-    async fn aftermath(
+    /// The service of the container that was acted on: not always the one that the alert names.
+    fn service_of(&self, incident: &Incident, container: &str) -> String {
+        let found = self.before.containers.iter().find(|known| known.name == container);
+        found.map_or_else(|| incident.service().to_owned(), |known| known.service.clone())
+    }
+
+    /// What must be looked at before the scenario tidies up.
+    async fn before_cleanup(&self) -> Result<Aftermath> {
+        let before = self.before.lives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Aftermath {
+            before,
+            after: containers::lives(&self.compose.containers().await?),
+            starts: self.events.starts(),
+            pages: self.pages().await,
+            ..Aftermath::default()
+        })
+    }
+
+    async fn after_cleanup(
         &self,
-        before: &Before,
+        after: &mut Aftermath,
         load: Option<load::Report>,
         acknowledged: &Mutex<Vec<String>>,
-    ) -> Result<Aftermath> {
+    ) -> Result<()> {
         let expect = &self.scenario.expect;
         let deadline = Instant::now() + Duration::from_secs(90);
         // What the scenario itself started again may need a moment.
         let mut containers;
-        let unhealthy = loop {
+        after.unhealthy = loop {
             containers = self.compose.containers().await?;
             let well = |service: &String| containers.iter().any(|c| c.service == *service && c.is_well());
             let sick: BTreeSet<String> = expect.recovered.iter().filter(|service| !well(service)).cloned().collect();
@@ -307,19 +395,20 @@ impl Run<'_> {
         let count = |containers: &[Container], service: &str| {
             containers.iter().find(|container| container.service == service).map_or(0, |container| container.restarts)
         };
-        let restarts: BTreeMap<String, u64> = expect
+        after.restarts = expect
             .no_crash_loop
             .iter()
             .map(|service| {
-                (service.clone(), count(&containers, service).saturating_sub(count(&before.containers, service)))
+                let before = count(&self.before.containers, service);
+                (service.clone(), count(&containers, service).saturating_sub(before))
             })
-            .collect();
+            .collect::<BTreeMap<String, u64>>();
+        after.load = load;
         let ids = std::mem::take(&mut *acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
-        let transactions = match expect.keep_transactions {
-            true => Some((ids.len(), self.lost(&ids).await?)),
-            false => None,
-        };
-        Ok(Aftermath { unhealthy, restarts, load, transactions })
+        if expect.keep_transactions {
+            after.transactions = Some((ids.len(), self.lost(&ids).await?));
+        }
+        Ok(())
     }
 
     /// Acknowledged transactions that the API does not know any more.
@@ -342,10 +431,7 @@ impl Run<'_> {
     }
 
     fn closing(&self, report: &Report) {
-        for check in &report.checks {
-            let mark = if check.passed { style("✓").green() } else { style("✗").red() };
-            self.line(layout::wrap(&format!("  {mark} {}: {}", check.what, check.detail), layout::width(), 6));
-        }
+        self.line(super::checks(report, layout::width()).trim_end().to_owned());
     }
 }
 
@@ -358,44 +444,89 @@ fn transaction_id(body: &str) -> Option<String> {
     }
 }
 
-fn describe(step: &Step) -> String {
-    match step {
-        Step::Http { request, times, .. } => format!("sent {} {} × {times}", request.method, request.path),
-        Step::Fault(fault) => format!("fault: {fault}"),
-        Step::Docker { verb, service } => format!("docker {verb} {service}"),
-        Step::Wait(span) => format!("waited {}", duration(*span)),
-    }
-}
-
 /// Undoes what a scenario did, also when it is interrupted.
 struct Cleanup<'a> {
-    steps: &'a [Step],
-    containers: &'a [Container],
+    run: &'a Run<'a>,
     armed: bool,
 }
 
 impl Cleanup<'_> {
-    async fn run(mut self, run: &Run<'_>, token: Option<&str>) -> Result<()> {
+    async fn now(mut self) -> Result<()> {
         self.armed = false;
-        for step in self.steps {
-            run.perform(step, self.containers, token).await?;
+        self.steps().await
+    }
+
+    /// All of them, whatever becomes of one; the first error counts.
+    async fn steps(&self) -> Result<()> {
+        let mut result = Ok(());
+        for step in &self.run.scenario.cleanup {
+            result = result.and(self.run.perform(step).await);
         }
-        Ok(())
+        result
     }
 }
 
 impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
-        if !self.armed {
+        if !self.armed || self.run.scenario.cleanup.is_empty() {
             return;
         }
-        // Only containers: faults end by themselves.
-        for step in self.steps {
-            if let Step::Docker { verb, service } = step
-                && let Some(container) = self.containers.iter().find(|container| container.service == *service)
-            {
-                let _ = std::process::Command::new("docker").args([verb, &container.id]).output();
-            }
-        }
+        // The program is about to end and nothing is awaited any more: a runtime of its own, on a thread of its own.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+                let _ = runtime.block_on(async { tokio::time::timeout(UNDO, self.steps()).await });
+            });
+        });
+    }
+}
+
+/// What `GET /v1/freeze` says, in a word: `storm`, or whose word it is.
+fn freeze(answer: &Value) -> Option<String> {
+    if answer["frozen"] != true {
+        return None;
+    }
+    let of = |name: &str| answer.get(name).or_else(|| answer["freeze"].get(name));
+    if of("storm").is_some_and(|storm| storm == true) {
+        return Some("storm".into());
+    }
+    let why = of("why").and_then(Value::as_str).unwrap_or("no reason given");
+    Some(why.to_owned())
+}
+
+/// Messages of the bot in a list of the receiver's, newer than `since`. They say which incident they are about.
+fn pages(list: &Value, since: u64) -> usize {
+    let messages = list["notifications"].as_array().into_iter().flatten();
+    let new = messages.filter(|message| message["id"].as_u64().is_some_and(|id| id > since));
+    let of_the_bot = new.filter(|message| {
+        let raw = message["raw"].as_str().unwrap_or_default();
+        serde_json::from_str::<Value>(raw).is_ok_and(|raw| raw.get("incident").is_some())
+    });
+    of_the_bot.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_a_freeze() {
+        assert_eq!(freeze(&json!({"frozen": false, "storm": false})), None);
+        assert_eq!(freeze(&json!({"frozen": true, "storm": true, "why": "7 of 20"})).as_deref(), Some("storm"));
+        assert_eq!(freeze(&json!({"frozen": true, "why": "a visit"})).as_deref(), Some("a visit"));
+        assert_eq!(freeze(&json!({"frozen": true, "freeze": {"storm": true}})).as_deref(), Some("storm"));
+    }
+
+    #[test]
+    fn counts_what_the_bot_sent_and_nothing_else() {
+        let list = json!({"notifications": [
+            {"id": 9, "raw": "{\"text\":\"t\",\"incident\":\"a\"}"},
+            {"id": 8, "raw": "{\"version\":\"4\",\"alerts\":[]}"},
+            {"id": 7, "raw": "From: x"},
+            {"id": 6, "raw": "{\"incident\":\"b\"}"},
+        ]});
+        assert_eq!((pages(&list, 6), pages(&list, 0)), (1, 2));
     }
 }

@@ -1,15 +1,18 @@
 //! What a scenario file may say. Strict: an unknown key or a wrong value is an error with its line.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::load::{Mix, Request};
+use super::parameters::{self, Given, Parameters};
+use super::step::{Step, steps};
+use super::value::{AnyOf, Count, Span, mix, rate, scalar, unknown, words};
+use crate::load::Mix;
 
 /// One failure: how it is caused, and what must follow.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,10 +24,16 @@ pub struct Scenario {
     /// The file's name without extension; filled in by [`load`].
     #[serde(skip)]
     pub name: String,
+    /// Why it is run by name only; filled in by [`load`].
+    #[serde(skip)]
+    pub by_name_only: Option<String>,
     /// One line.
     pub title: String,
     /// A few sentences.
     pub description: String,
+    /// Values that a run may change, such as how long something lasts.
+    #[serde(default)]
+    pub parameters: Parameters,
     /// A load that runs all the time.
     pub load: Option<Load>,
     /// How it is broken, in order.
@@ -71,87 +80,6 @@ impl Status {
     }
 }
 
-/// One thing that is done to the stack.
-#[derive(Clone, Debug)]
-pub enum Step {
-    /// Requests to the transaction API, one after the other.
-    Http {
-        /// What is asked for.
-        request: Request,
-        /// How often.
-        times: u32,
-        /// Pause between two.
-        every: Duration,
-    },
-    /// A fault of the transaction API: the body of its `PUT /faults`.
-    Fault(serde_json::Value),
-    /// `docker VERB` on a service's container.
-    Docker {
-        /// `kill`, `stop`, `start`, `pause`, `unpause`, `restart`.
-        verb: String,
-        /// Compose service.
-        service: String,
-    },
-    /// Nothing, for a while.
-    Wait(Duration),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StepText {
-    http: Option<HttpText>,
-    fault: Option<serde_json::Value>,
-    kill: Option<String>,
-    stop: Option<String>,
-    start: Option<String>,
-    pause: Option<String>,
-    unpause: Option<String>,
-    wait: Option<Span>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HttpText {
-    #[serde(deserialize_with = "request")]
-    request: Request,
-    #[serde(default = "once")]
-    times: u32,
-    every: Option<Span>,
-}
-
-fn once() -> u32 {
-    1
-}
-
-impl TryFrom<StepText> for Step {
-    type Error = String;
-
-    fn try_from(text: StepText) -> Result<Self, String> {
-        let docker = |verb: &str, service: Option<String>| {
-            service.map(|service| Self::Docker { verb: verb.to_owned(), service })
-        };
-        let mut given = Vec::new();
-        if let Some(http) = text.http {
-            given.push(Self::Http {
-                request: http.request,
-                times: http.times,
-                every: http.every.map_or(Duration::ZERO, |span| span.0),
-            });
-        }
-        given.extend(text.fault.map(Self::Fault));
-        given.extend(docker("kill", text.kill));
-        given.extend(docker("stop", text.stop));
-        given.extend(docker("start", text.start));
-        given.extend(docker("pause", text.pause));
-        given.extend(docker("unpause", text.unpause));
-        given.extend(text.wait.map(|span| Self::Wait(span.0)));
-        match (given.pop(), given.is_empty()) {
-            (Some(step), true) => Ok(step),
-            _ => Err("is not exactly one of http, fault, kill, stop, start, pause, unpause, wait".into()),
-        }
-    }
-}
-
 /// What must follow.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +88,16 @@ pub struct Expect {
     pub alert: Option<AlertExpected>,
     /// What the alert-bot must do.
     pub action: ActionExpected,
+    /// What must be known of single incidents: why nothing was done, how it ended, what was found.
+    #[serde(default)]
+    pub incidents: Vec<IncidentExpected>,
+    /// Alerts that may open an incident, `*` at the end for any; absent where any may.
+    pub only: Option<Vec<String>>,
+    /// The freeze that the bot must have put on itself.
+    #[serde(default, deserialize_with = "freeze")]
+    pub freeze: Option<String>,
+    /// Messages of the bot to people.
+    pub pages: Option<Count>,
     /// The service level that must be good in the end.
     pub sli: SliExpected,
     /// Services that must be healthy in the end.
@@ -168,9 +106,15 @@ pub struct Expect {
     /// Services that Docker must not have restarted by itself meanwhile.
     #[serde(default)]
     pub no_crash_loop: Vec<String>,
+    /// Services that may be started or made anew by somebody else than the scenario and the bot.
+    #[serde(default)]
+    pub may_change: Vec<String>,
     /// Every transaction that was answered 201 must be found afterwards.
     #[serde(default)]
     pub keep_transactions: bool,
+    /// It is watched for so long after the last break step, whatever is seen: what must not happen needs time
+    /// in which it could.
+    pub watch: Option<Span>,
     /// Everything must be over within this time after the first break step.
     pub within: Span,
 }
@@ -194,26 +138,174 @@ pub enum ActionExpected {
     None,
     /// Whatever it finds right; the outage is ended by the scenario itself.
     Any,
-    /// This.
-    Do(ActionWanted),
+    /// These, and nothing else.
+    Do(Vec<ActionWanted>),
 }
 
-/// One action, as often as said, and nothing else.
+impl ActionExpected {
+    /// The actions that are asked for.
+    pub fn wanted(&self) -> &[ActionWanted] {
+        match self {
+            Self::Do(wanted) => wanted,
+            Self::None | Self::Any => &[],
+        }
+    }
+}
+
+/// One action, as often as said.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActionWanted {
-    /// `restart` or `start`.
+    /// `restart`, `start` …
+    #[serde(deserialize_with = "verb")]
     pub verb: String,
     /// Compose service.
     pub target: String,
-    /// How often, exactly.
+    /// How often.
     #[serde(default = "once")]
-    pub times: u32,
-    /// After the first break step.
+    pub times: Count,
+    /// The first one, after the first break step.
     pub within: Span,
-    /// `healed`, `not_healed`, `unverified`.
-    #[serde(deserialize_with = "verdict")]
-    pub verdict: String,
+    /// `healed`, `not_healed`, `unverified`; absent where nothing is to be proven.
+    #[serde(default, deserialize_with = "verdict")]
+    pub verdict: Option<String>,
+}
+
+fn once() -> Count {
+    Count::exactly(1)
+}
+
+/// What must be known of each new incident of an alert.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncidentExpected {
+    /// The alert's name.
+    pub alert: String,
+    /// The service that is meant; absent for any.
+    pub service: Option<String>,
+    /// Codes of reasons, one of which was given for not acting.
+    #[serde(default, deserialize_with = "reason")]
+    pub reason: AnyOf,
+    /// How it ended, one of these. Not said of one that is open.
+    #[serde(default, deserialize_with = "outcome")]
+    pub outcome: AnyOf,
+    /// Findings of a diagnosis on it, at least so many.
+    #[serde(default)]
+    pub findings: usize,
+    /// False: such an incident need not be opened.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// It is opened within this time after the first break step.
+    pub within: Option<Span>,
+    /// It is opened within this time after the last break step.
+    pub after_break: Option<Span>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Codes of reasons not to act, as the bot gives them.
+const REASONS: &[(&str, ())] = &[
+    ("no_policy", ()),
+    ("left_to_people", ()),
+    ("observe_mode", ()),
+    ("silenced", ()),
+    ("inhibited", ()),
+    ("muted", ()),
+    ("alert_gone", ()),
+    ("hold", ()),
+    ("already_done", ()),
+    ("empty_selector", ()),
+    ("invalid_target", ()),
+    ("no_target", ()),
+    ("ambiguous_target", ()),
+    ("other_project", ()),
+    ("not_opted_in", ()),
+    ("protected", ()),
+    ("denied", ()),
+    ("too_young", ()),
+    ("just_stopped", ()),
+    ("never_started", ()),
+    ("target_changing", ()),
+    ("not_applicable", ()),
+    ("target_busy", ()),
+    ("cooldown", ()),
+    ("target_budget_exhausted", ()),
+    ("global_budget_exhausted", ()),
+    ("concurrency_limit", ()),
+    ("backend_unavailable", ()),
+    ("backend_refused", ()),
+    ("action_failed", ()),
+    ("frozen", ()),
+    ("storm", ()),
+    ("maintenance", ()),
+    ("cause_elsewhere", ()),
+    ("awaiting_approval", ()),
+    ("rejected", ()),
+    ("taken_over", ()),
+    ("not_leader", ()),
+    ("crash_loop", ()),
+    ("manual_stop", ()),
+    ("deploy", ()),
+];
+
+/// How an incident ends.
+const OUTCOMES: &[(&str, ())] = &[
+    ("healed", ()),
+    ("not_healed", ()),
+    ("unverified", ()),
+    ("resolved", ()),
+    ("silenced", ()),
+    ("expired", ()),
+    ("covered", ()),
+];
+
+/// What the bot can do. Those that only look are not counted where nothing may be done.
+const VERBS: &[(&str, ())] = &[
+    ("restart", ()),
+    ("start", ()),
+    ("stop_start", ()),
+    ("recreate", ()),
+    ("scale_out", ()),
+    ("scale_in", ()),
+    ("roll_back", ()),
+    ("diagnose", ()),
+    ("sql_diagnosis", ()),
+    ("webhook", ()),
+];
+
+/// True for an action that changes nothing.
+pub fn only_looks(verb: &str) -> bool {
+    ["diagnose", "sql_diagnosis", "webhook"].contains(&verb)
+}
+
+fn known(what: &str, text: &str, known: &[(&str, ())]) -> Result<(), String> {
+    match known.iter().any(|(word, ())| *word == text) {
+        true => Ok(()),
+        false => Err(unknown(what, text, known)),
+    }
+}
+
+fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AnyOf, D::Error> {
+    words(deserializer, |word| known("reason", word, REASONS))
+}
+
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AnyOf, D::Error> {
+    words(deserializer, |word| known("outcome", word, OUTCOMES))
+}
+
+fn verb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(deserializer, |text| known("verb", text, VERBS).map(|()| text.to_owned()))
+}
+
+fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let verdicts = &[("healed", ()), ("not_healed", ()), ("unverified", ())];
+    scalar(deserializer, |text| known("verdict", text, verdicts).map(|()| Some(text.to_owned())))
+}
+
+fn freeze<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    scalar(deserializer, |text| known("freeze", text, &[("storm", ())]).map(|()| Some(text.to_owned())))
 }
 
 impl<'de> Deserialize<'de> for ActionExpected {
@@ -223,7 +315,7 @@ impl<'de> Deserialize<'de> for ActionExpected {
             type Value = ActionExpected;
 
             fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-                formatter.write_str("none, any, or a mapping with verb and target")
+                formatter.write_str("none, any, a mapping with verb and target, or a list of those")
             }
 
             fn visit_str<E: de::Error>(self, word: &str) -> Result<ActionExpected, E> {
@@ -235,7 +327,18 @@ impl<'de> Deserialize<'de> for ActionExpected {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ActionExpected, A::Error> {
-                ActionWanted::deserialize(MapAccessDeserializer::new(map)).map(ActionExpected::Do)
+                ActionWanted::deserialize(MapAccessDeserializer::new(map)).map(|one| ActionExpected::Do(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ActionExpected, A::Error> {
+                let mut wanted = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    wanted.push(one);
+                }
+                match wanted.is_empty() {
+                    true => Err(de::Error::custom("an empty list of actions: write none")),
+                    false => Ok(ActionExpected::Do(wanted)),
+                }
             }
         }
         deserializer.deserialize_any(Action)
@@ -244,25 +347,58 @@ impl<'de> Deserialize<'de> for ActionExpected {
 
 /// The service level that must be good in the end.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "SliText")]
 pub struct SliExpected {
     /// PromQL with one result.
     pub query: String,
-    /// Good while below.
-    pub below: f64,
+    /// When it is good.
+    pub good: Good,
     /// After the first break step.
     pub within: Span,
+    /// It must never be bad.
+    pub always: bool,
 }
 
-/// A duration with its unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
+/// When a value is good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Good {
+    /// Below this.
+    Below(f64),
+    /// Above this.
+    Above(f64),
+}
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, |text| {
-            humantime::parse_duration(text).map(Self).map_err(|error| format!("duration {text:?}: {error}"))
-        })
+impl Good {
+    /// Whether this value is.
+    pub fn is(self, value: f64) -> bool {
+        match self {
+            Self::Below(limit) => value < limit,
+            Self::Above(limit) => value > limit,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SliText {
+    query: String,
+    below: Option<f64>,
+    above: Option<f64>,
+    within: Span,
+    #[serde(default)]
+    always: bool,
+}
+
+impl TryFrom<SliText> for SliExpected {
+    type Error = String;
+
+    fn try_from(text: SliText) -> Result<Self, String> {
+        let good = match (text.below, text.above) {
+            (Some(limit), None) => Good::Below(limit),
+            (None, Some(limit)) => Good::Above(limit),
+            _ => return Err("the SLI has not exactly one of below and above".into()),
+        };
+        Ok(Self { query: text.query, good, within: text.within, always: text.always })
     }
 }
 
@@ -273,80 +409,19 @@ fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> 
     })
 }
 
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    scalar(deserializer, |text| match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1000.0 => Ok(rate),
-        _ => Err(format!("rate {text} is not between 0 and 1000 a second")),
-    })
-}
-
-fn mix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mix, D::Error> {
-    scalar(deserializer, |text| Mix::parse(text).map_err(|error| error.to_string()))
-}
-
-fn request<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Request, D::Error> {
-    scalar(deserializer, |text| Request::parse(text).map_err(|error| error.to_string()))
-}
-
-fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    scalar(deserializer, |text| match text {
-        "healed" | "not_healed" | "unverified" => Ok(text.to_owned()),
-        _ => Err(format!("verdict {text:?} is not healed, not_healed or unverified")),
-    })
-}
-
-/// A scalar that is checked while it is read: only then does the error carry its line.
-fn scalar<'de, D, T, F>(deserializer: D, check: F) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    F: Fn(&str) -> Result<T, String>,
-{
-    struct Scalar<F>(F);
-    impl<T, F: Fn(&str) -> Result<T, String>> Visitor<'_> for Scalar<F> {
-        type Value = T;
-
-        fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a scalar")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-            (self.0)(text).map_err(E::custom)
-        }
-    }
-    deserializer.deserialize_str(Scalar(check))
-}
-
-/// Steps one by one, so that the error of one says which.
-fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {
-    struct Steps;
-    impl<'de> Visitor<'de> for Steps {
-        type Value = Vec<Step>;
-
-        fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a list of steps")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Step>, A::Error> {
-            let mut steps = Vec::new();
-            while let Some(text) = list.next_element::<StepText>()? {
-                let number = steps.len() + 1;
-                steps.push(Step::try_from(text).map_err(|why| de::Error::custom(format!("step {number} {why}")))?);
-            }
-            Ok(steps)
-        }
-    }
-    deserializer.deserialize_seq(Steps)
-}
-
-/// Parses one file's text.
-pub fn parse(name: &str, text: &str) -> Result<Scenario, serde_yaml_ng::Error> {
-    let mut scenario: Scenario = serde_yaml_ng::from_str(text)?;
+/// Parses one file's text, with these parameters.
+pub fn parse(name: &str, text: &str, given: &Given) -> Result<Scenario> {
+    let text = parameters::put_in(text, &parameters::declared(text)?, given)?;
+    let mut scenario: Scenario = serde_yaml_ng::from_str(&text)?;
     scenario.name = name.to_owned();
     Ok(scenario)
 }
 
+/// Scenarios that `--all` leaves out: a name and the reason a line.
+const BY_NAME_ONLY: &str = "by-name-only.txt";
+
 /// Reads all scenarios of a folder, by name. `known` says whether a service exists.
-pub fn load(dir: &Path, known: impl Fn(&str) -> bool) -> Result<Vec<Scenario>> {
+pub fn load(dir: &Path, given: &Given, known: impl Fn(&str) -> bool) -> Result<Vec<Scenario>> {
     let mut scenarios = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
@@ -355,27 +430,39 @@ pub fn load(dir: &Path, known: impl Fn(&str) -> bool) -> Result<Vec<Scenario>> {
         };
         let text = std::fs::read_to_string(&path)?;
         let file = format!("scenarios/{}.yaml", name.to_string_lossy());
-        let scenario = parse(&name.to_string_lossy(), &text).with_context(|| file.clone())?;
+        let scenario = parse(&name.to_string_lossy(), &text, given).with_context(|| file.clone())?;
         if let Some(service) = services(&scenario).find(|service| !known(service)) {
             bail!("{file}: there is no service called {service}");
         }
         scenarios.push(scenario);
     }
     scenarios.sort_by(|a, b| a.name.cmp(&b.name));
+    let listed = std::fs::read_to_string(dir.join(BY_NAME_ONLY)).unwrap_or_default();
+    for (name, why) in by_name_only(&listed)? {
+        let scenario = scenarios.iter_mut().find(|scenario| scenario.name == name);
+        scenario.with_context(|| format!("{BY_NAME_ONLY}: there is no scenario called {name}"))?.by_name_only =
+            Some(why);
+    }
     Ok(scenarios)
 }
 
+fn by_name_only(text: &str) -> Result<BTreeMap<String, String>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, why) =
+                line.split_once(": ").with_context(|| format!("{BY_NAME_ONLY}: {line:?} is not NAME: WHY"))?;
+            Ok((name.trim().to_owned(), why.trim().to_owned()))
+        })
+        .collect()
+}
+
 fn services(scenario: &Scenario) -> impl Iterator<Item = &str> {
-    let steps = scenario.steps.iter().chain(&scenario.cleanup).filter_map(|step| match step {
-        Step::Docker { service, .. } => Some(service.as_str()),
-        _ => None,
-    });
-    let target = match &scenario.expect.action {
-        ActionExpected::Do(wanted) => Some(wanted.target.as_str()),
-        _ => None,
-    };
-    let listed = scenario.expect.recovered.iter().chain(&scenario.expect.no_crash_loop).map(String::as_str);
-    steps.chain(target).chain(listed)
+    let expect = &scenario.expect;
+    let steps = scenario.steps.iter().chain(&scenario.cleanup).flat_map(Step::services);
+    let targets = expect.action.wanted().iter().map(|wanted| wanted.target.as_str());
+    let listed = [&expect.recovered, &expect.no_crash_loop, &expect.may_change];
+    steps.chain(targets).chain(listed.into_iter().flatten().map(String::as_str))
 }
 
 #[cfg(test)]
@@ -385,37 +472,75 @@ mod tests {
     const GOOD: &str = "\
 version: 1
 title: Errors
-description: The API fails.
+description: The API fails for ${down}.
+parameters:
+  down: {default: 2m, quick: 20s}
 load: {rate: 5, mix: 'GET /transactions=1', allow: [200, 503, refused]}
 break:
   - fault: {fault: error_rate, ratio: 0.9, ttl: 5m}
   - http: {request: GET /error, times: 3, every: 200ms}
   - kill: redis
-  - wait: 20s
+  - wait: ${down}
+  - post_alerts: {labels: {alertname: HighErrorRate, severity: critical}, services: [redis, lake], lasting: 3m}
+  - deploy: {service: drift-inference, env: {ADMIN_ADDR: nonsense}}
+  - sql: {statement: LOCK TABLE transactions, hold: 40s}
+  - kill_bot: {when: acting, within: 60s}
+  - freeze: {why: a test}
+  - repeat:
+      times: 3
+      steps:
+        - stop: redis
+        - start: redis
 expect:
   alert: {name: HighErrorRate, service: transaction-api, within: 60s}
   action: {verb: restart, target: transaction-api, within: 90s, verdict: healed}
+  incidents:
+    - {alert: HighErrorRate, service: transaction-api, reason: [cause_elsewhere, inhibited], outcome: covered, required: false}
+    - {alert: DatabaseSlow, findings: 1, within: 2m, after_break: 60s}
+  only: [HighErrorRate, ErrorBudget*]
+  freeze: storm
+  pages: 0..1
   sli: {query: x, below: 0.1, within: 3m}
   recovered: [transaction-api]
+  watch: 30s
   within: 5m
 cleanup:
+  - redeploy: drift-inference
+  - unfreeze: true
+  - post_alerts: {state: resolved, to: alert-bot, labels: {alertname: HighErrorRate}}
   - start: redis
 ";
 
-    #[test]
-    fn reads_everything() {
-        insta::assert_debug_snapshot!(parse("errors", GOOD).unwrap());
+    fn good(text: &str) -> Result<Scenario> {
+        parse("errors", text, &Given::quick())
     }
 
     #[test]
-    fn action_may_be_a_word() {
+    fn reads_everything() {
+        insta::assert_debug_snapshot!(good(GOOD).unwrap());
+    }
+
+    #[test]
+    fn every_step_says_what_it_did() {
+        let scenario = good(GOOD).unwrap();
+        let told: Vec<String> = scenario.steps.iter().chain(&scenario.cleanup).map(Step::describe).collect();
+        insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn action_may_be_a_word_or_a_list() {
         let with = |action: &str| {
             let text = GOOD.replace("{verb: restart, target: transaction-api, within: 90s, verdict: healed}", action);
-            parse("x", &text)
+            good(&text)
         };
         assert!(matches!(with("none").unwrap().expect.action, ActionExpected::None));
         assert!(matches!(with("any").unwrap().expect.action, ActionExpected::Any));
-        assert!(with("maybe").is_err());
+        let two =
+            with("[{verb: start, target: postgres, within: 60s}, {verb: sql_diagnosis, target: postgres, within: 1m}]");
+        assert_eq!(two.unwrap().expect.action.wanted().len(), 2);
+        for wrong in ["maybe", "[]", "{verb: delete, target: x, within: 1s}"] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -426,20 +551,33 @@ cleanup:
             ("rate: 5", "rate: -5"),
             ("GET /transactions=1", "FETCH /x"),
             ("request: GET /error", "request: error"),
-            ("wait: 20s", "wait: 20"),
+            ("wait: ${down}", "wait: 20"),
+            ("wait: ${down}", "wait: ${up}"),
             ("kill: redis", "explode: redis"),
             ("  - kill: redis", "  - {kill: redis, start: redis}"),
+            ("alertname: HighErrorRate, severity", "name: HighErrorRate, severity"),
+            (", env: {ADMIN_ADDR: nonsense}", ""),
+            ("hold: 40s", "hold: long"),
+            ("when: acting", "when: asleep"),
+            ("times: 3\n", "times: 0\n"),
             ("verdict: healed", "verdict: fine"),
+            ("verb: restart", "verb: delete"),
+            ("[cause_elsewhere, inhibited]", "[elsewhere]"),
+            ("outcome: covered", "outcome: gone"),
+            ("freeze: storm", "freeze: ice"),
+            ("pages: 0..1", "pages: some"),
             ("within: 5m", "within: soon"),
             ("below: 0.1", "below: low"),
+            ("below: 0.1", "below: 0.1, above: 0.2"),
         ];
         let errors: Vec<String> = broken
             .into_iter()
             .map(|(from, to)| {
                 assert!(GOOD.contains(from), "{from}");
-                parse("x", &GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+                good(&GOOD.replacen(from, to, 1)).unwrap_err().to_string()
             })
             .collect();
+        assert!(errors.iter().all(|error| error.contains("line ")), "{errors:?}");
         insta::assert_snapshot!(errors.join("\n"));
     }
 
@@ -447,8 +585,23 @@ cleanup:
     fn an_unknown_service_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("x.yaml"), GOOD).unwrap();
-        assert_eq!(load(dir.path(), |_| true).unwrap().len(), 1);
-        let error = load(dir.path(), |service| service != "redis").unwrap_err().to_string();
-        assert_eq!(error, "scenarios/x.yaml: there is no service called redis");
+        let given = Given::default();
+        assert_eq!(load(dir.path(), &given, |_| true).unwrap().len(), 1);
+        let error = load(dir.path(), &given, |service| service != "lake").unwrap_err().to_string();
+        assert_eq!(error, "scenarios/x.yaml: there is no service called lake");
+    }
+
+    #[test]
+    fn some_are_run_by_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.yaml"), GOOD).unwrap();
+        let list = |text: &str| {
+            std::fs::write(dir.path().join(BY_NAME_ONLY), text).unwrap();
+            load(dir.path(), &Given::default(), |_| true)
+        };
+        let scenarios = list("# NAME: WHY\n\nx: takes a day\n").unwrap();
+        assert_eq!(scenarios[0].by_name_only.as_deref(), Some("takes a day"));
+        assert!(list("y: is gone\n").unwrap_err().to_string().contains("no scenario called y"));
+        assert!(list("x\n").unwrap_err().to_string().contains("is not NAME: WHY"));
     }
 }

@@ -13,7 +13,7 @@ use crate::docker::{self, docker};
 use crate::down;
 use crate::exec;
 use crate::layout;
-use crate::scenario::{self, Check};
+use crate::scenario::{self, Check, Given};
 use crate::secrets;
 use crate::stack::Stack;
 use crate::status;
@@ -84,7 +84,9 @@ async fn verified(stack: &Stack) -> Result<Vec<Check>> {
 
 async fn scenarios(bench: &Bench<'_>, stack: &Stack, tally: &mut Tally) -> Result<()> {
     let mut reports = Vec::new();
-    let chosen = scenario::load(stack)?.into_iter().filter(|scenario| SCENARIOS.contains(&scenario.name.as_str()));
+    let chosen = scenario::load(stack, &Given::quick())?
+        .into_iter()
+        .filter(|scenario| SCENARIOS.contains(&scenario.name.as_str()));
     for scenario in scenario::in_order(chosen.collect()) {
         match scenario::execute(stack, &scenario, true).await {
             Ok(report) => {
