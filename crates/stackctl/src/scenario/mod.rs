@@ -236,6 +236,19 @@ mod tests {
         }
     }
 
+    /// Each is told to users, and nothing is told that is not there.
+    #[test]
+    fn the_documentation_lists_every_scenario() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let listed = page.split("\n## ").find(|section| section.starts_with("What there is")).unwrap();
+        let rows = listed.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let mut told: Vec<String> = rows.map(|(name, _)| name.to_owned()).collect();
+        let there: Vec<String> = shipped(&Given::default()).into_iter().map(|scenario| scenario.name).collect();
+        told.sort();
+        assert_eq!(told, there);
+    }
+
     #[test]
     fn all_leaves_out_what_is_run_by_name_only() {
         let mut scenarios = shipped(&Given::default());
