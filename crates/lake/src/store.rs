@@ -266,8 +266,6 @@ fn options(s3: &S3) -> ClientOptions {
 }
 
 fn s3_client(s3: &S3) -> Result<AmazonS3> {
-    // Of several stores in one process the first has installed it already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     // The default of 10 retries within 180 s would hide an outage for minutes.
     let retry = RetryConfig {
         backoff: BackoffConfig {
