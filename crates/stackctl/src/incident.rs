@@ -123,6 +123,7 @@ impl Incident {
     }
 }
 
+/// Its kind first.
 fn finding(value: &Value) -> String {
     let part = |name: &str| match &value[name] {
         Value::String(text) => text.clone(),
@@ -161,10 +162,10 @@ mod tests {
               {"seq":2,"kind":"decision","reason":"hold","data":{}},
               {"seq":3,"kind":"decision","reason":"cause_elsewhere","data":{}},
               {"seq":4,"kind":"evidence","data":{"findings":[
-                 {"what":"lock held","value":41.5,"unit":"s","detail":"LOCK TABLE"},{"what":"idle in transaction"}]}}]}"#;
+                 {"what":"blocked","value":41.5,"unit":"s","detail":"LOCK TABLE"},{"what":"idle_in_transaction"}]}}]}"#;
         let incident: Incident = serde_json::from_str(text).unwrap();
         assert_eq!(incident.reasons(), ["hold", "cause_elsewhere"]);
-        assert_eq!(incident.findings(), ["lock held 41.5 s", "idle in transaction"]);
+        assert_eq!(incident.findings(), ["blocked 41.5 s", "idle_in_transaction"]);
         assert!(incident.is_pending());
     }
 

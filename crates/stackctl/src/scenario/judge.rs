@@ -152,8 +152,9 @@ impl IncidentExpected {
             return Some(incident.outcome.clone().unwrap_or_else(|| format!("it is {}", incident.state)));
         }
         let findings = incident.findings();
-        if findings.len() < self.findings {
-            return Some(format!("{} found", findings.len()));
+        let there = |kind: &String| findings.iter().any(|finding| finding.split(' ').next() == Some(kind));
+        if let Some(missing) = self.findings.0.iter().find(|kind| !there(kind)) {
+            return Some(format!("{missing} is not among {} findings", findings.len()));
         }
         let opened = seen.opened.get(&incident.id).copied().unwrap_or_default();
         if self.within.is_some_and(|limit| opened > limit.0) {
@@ -186,7 +187,7 @@ impl IncidentExpected {
             if !self.reason.is_empty() {
                 incident.reasons().into_iter().filter(|reason| self.reason.has(reason)).for_each(|r| tell(r.into()));
             }
-            if self.findings > 0 {
+            if !self.findings.is_empty() {
                 incident.findings().into_iter().for_each(&mut tell);
             }
             tell(incident.outcome.clone().unwrap_or_else(|| incident.state.clone()));
@@ -205,8 +206,8 @@ impl IncidentExpected {
         if !self.outcome.is_empty() {
             parts.push(format!("ends {}", self.outcome));
         }
-        if self.findings > 0 {
-            parts.push(format!("has {} findings or more", self.findings));
+        if !self.findings.is_empty() {
+            parts.push(format!("tells of {}", self.findings.0.join(" and ")));
         }
         if let Some(limit) = self.within {
             parts.push(format!("is opened within {}", duration(limit.0)));
@@ -683,23 +684,24 @@ mod tests {
 
     #[test]
     fn incidents_are_opened_in_time_and_have_findings() {
-        let further = "  incidents: [{alert: A, findings: 2, within: 30s, after_break: 20s}]\n";
+        let further = "  incidents: [{alert: A, findings: [blocked, long_running], within: 30s, after_break: 20s}]\n";
         let (mut seen, after) = good();
-        let evidence = |count: usize| {
-            let findings = vec![json!({"what": "lock"}); count];
+        let evidence = |kinds: &[&str]| {
+            let findings: Vec<_> = kinds.iter().map(|kind| json!({"what": kind, "value": 3, "unit": "s"})).collect();
             vec![Entry { kind: "evidence".into(), data: json!({"findings": findings}), ..Entry::default() }]
         };
         let scenario = with(ACTION, further);
-        let mut check = |findings: usize, opened: u64, broken: u64| {
-            seen.incidents[0].timeline = evidence(findings);
+        let mut check = |kinds: &[&str], opened: u64, broken: u64| {
+            seen.incidents[0].timeline = evidence(kinds);
             seen.opened.insert("A-s".into(), s(opened));
             seen.broken_at = Some(s(broken));
             failures(&scenario, &seen, &after).join("")
         };
-        assert_eq!(check(2, 21, 1), "");
-        assert!(check(1, 21, 1).ends_with(": 1 found"));
-        assert!(check(2, 31, 20).ends_with(": opened after 31s"));
-        assert!(check(2, 22, 1).ends_with(": opened 21s after the last break step"));
+        let both = ["blocked", "connections", "long_running"];
+        assert_eq!(check(&both, 21, 1), "");
+        assert!(check(&both[..2], 21, 1).ends_with(": long_running is not among 2 findings"));
+        assert!(check(&both, 31, 20).ends_with(": opened after 31s"));
+        assert!(check(&both, 22, 1).ends_with(": opened 21s after the last break step"));
     }
 
     #[test]

@@ -189,9 +189,9 @@ pub struct IncidentExpected {
     /// How it ended, one of these. Not said of one that is open.
     #[serde(default, deserialize_with = "outcome")]
     pub outcome: AnyOf,
-    /// Findings of a diagnosis on it, at least so many.
-    #[serde(default)]
-    pub findings: usize,
+    /// Kinds of findings of a diagnosis, each of which is on it.
+    #[serde(default, deserialize_with = "findings")]
+    pub findings: AnyOf,
     /// False: such an incident need not be opened.
     #[serde(default = "yes")]
     pub required: bool,
@@ -250,6 +250,10 @@ const REASONS: &[(&str, ())] = &[
     ("deploy", ()),
 ];
 
+/// What a diagnosis of the database finds.
+const FINDINGS: &[(&str, ())] =
+    &[("blocked", ()), ("idle_in_transaction", ()), ("long_running", ()), ("connections", ()), ("slow_statement", ())];
+
 /// How an incident ends.
 const OUTCOMES: &[(&str, ())] = &[
     ("healed", ()),
@@ -289,6 +293,10 @@ fn known(what: &str, text: &str, known: &[(&str, ())]) -> Result<(), String> {
 
 fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AnyOf, D::Error> {
     words(deserializer, |word| known("reason", word, REASONS))
+}
+
+fn findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AnyOf, D::Error> {
+    words(deserializer, |word| known("finding", word, FINDINGS))
 }
 
 fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AnyOf, D::Error> {
@@ -496,7 +504,7 @@ expect:
   action: {verb: restart, target: transaction-api, within: 90s, verdict: healed}
   incidents:
     - {alert: HighErrorRate, service: transaction-api, reason: [cause_elsewhere, inhibited], outcome: covered, required: false}
-    - {alert: DatabaseSlow, findings: 1, within: 2m, after_break: 60s}
+    - {alert: DatabaseSlow, findings: [blocked, idle_in_transaction], within: 2m, after_break: 60s}
   only: [HighErrorRate, ErrorBudget*]
   freeze: storm
   pages: 0..1
@@ -564,6 +572,7 @@ cleanup:
             ("verb: restart", "verb: delete"),
             ("[cause_elsewhere, inhibited]", "[elsewhere]"),
             ("outcome: covered", "outcome: gone"),
+            ("[blocked, idle_in_transaction]", "[blocked, tired]"),
             ("freeze: storm", "freeze: ice"),
             ("pages: 0..1", "pages: some"),
             ("within: 5m", "within: soon"),
