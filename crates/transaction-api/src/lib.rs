@@ -8,6 +8,7 @@ pub mod config;
 pub mod create;
 pub mod cursor;
 pub mod db;
+pub mod deaf;
 pub mod error;
 pub mod faults;
 pub mod gateway;
@@ -198,8 +199,10 @@ pub async fn serve(listener: TcpListener, config: Config, rt: Runtime, hooks: Ho
     let app = App::build(&config, &rt, hooks)?;
     let router = http::router(&app);
     let grace = *config.common.shutdown_grace;
+    let own = listener.local_addr()?;
+    rt.readiness.register("listener", move || deaf::answers(own));
     let background = tokio::spawn(app.clone().background(config));
-    tracing::info!(listen = %listener.local_addr()?, "serving");
+    tracing::info!(listen = %own, "serving");
     let served = telemetry::http::serve(listener, router, rt.shutdown.clone(), grace).await;
     background.abort();
     // Connections that hang must not hold up the end.

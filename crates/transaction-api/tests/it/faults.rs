@@ -97,7 +97,12 @@ async fn latency_delays_and_a_hang_holds_until_removed() {
     assert!(hangs.unwrap_err().is_timeout());
     let waits = tokio::spawn(app.get("/transactions").send());
     app.eventually("it hangs", async |app| app.metric("http_requests_in_flight").await >= 2.0).await;
+    // Deaf to its clients is not ready, whatever else works.
+    let report = app.rt.readiness.check().await;
+    let deaf: Vec<_> = report.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect();
+    assert_eq!((report.ready, deaf), (false, vec!["listener"]));
     let left: Value = app.faults(Method::DELETE).send().await.unwrap().json().await.unwrap();
+    assert!(app.rt.readiness.check().await.ready);
     assert_eq!(left["active"], json!([]));
     assert_eq!(waits.await.unwrap().unwrap().status(), 200);
 }
