@@ -96,6 +96,7 @@ pub async fn run_on(
     tasks.spawn(driver.run(stop.clone()));
     tasks.spawn(driver::reconcile(tools.clone(), send.clone(), *config.reconcile_interval, stop.clone()));
     tasks.spawn(driver::survey(tools.clone(), config.project.clone(), send.clone(), stop.clone()));
+    tasks.spawn(driver::watch_stops(tools.clone(), send, stop.clone()));
     tasks.spawn(notifier.run(tools.posted.clone(), stop.clone()));
     tasks.spawn(follow_policy(reloader, metrics, stop.clone()));
     tracing::info!(listen = %listener.local_addr()?, "listening");

@@ -13,12 +13,13 @@ use bollard::{
     errors::Error,
     models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum, HealthStatusEnum},
     query_parameters::{
-        ListContainersOptions, LogsOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
+        EventsOptionsBuilder, ListContainersOptions, LogsOptionsBuilder, RestartContainerOptionsBuilder,
+        StopContainerOptionsBuilder,
     },
 };
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use telemetry::config::Secret;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     Backend, BackendError, Deed, Done,
@@ -239,6 +240,29 @@ impl Backend for DockerBackend {
             Ok(read) => Ok(read.last(lines)),
             Err(error) => Err(self.failed(error).await),
         }
+    }
+
+    async fn stops(&self, since: Timestamp, tell: mpsc::Sender<(String, Timestamp)>) -> Result<(), BackendError> {
+        let docker = self.client().await?;
+        // A crash, and a kill, end in `die`; only who asks for a stop makes a `stop`.
+        let filters = HashMap::from([("type", vec!["container"]), ("event", vec!["stop"])]);
+        let since = (since.millis() / 1000).to_string();
+        let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
+        let mut events = docker.events(Some(options));
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => return Err(self.failed(error).await),
+            };
+            let name = event.actor.and_then(|a| a.attributes).and_then(|mut a| a.remove("name"));
+            let at = event.time_nano.map(|nanos| Timestamp::from_millis(nanos / 1_000_000));
+            if let (Some("stop"), Some(name), Some(at)) = (event.action.as_deref(), name, at)
+                && tell.send((bare(&name), at)).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), BackendError> {

@@ -9,8 +9,12 @@ mod guard;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
-use crate::engine::{Workload, target::Candidate};
+use crate::{
+    engine::{Workload, target::Candidate},
+    timestamp::Timestamp,
+};
 
 /// What can be done to one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,10 @@ pub trait Backend: Send + Sync {
 
     /// The last lines that a container wrote, oldest first, without control characters.
     async fn logs(&self, id: &str, lines: usize) -> Result<Vec<String>, BackendError>;
+
+    /// Tells of every container that is stopped on purpose, by name, from `since` on; returns when
+    /// the connection ends.
+    async fn stops(&self, since: Timestamp, tell: mpsc::Sender<(String, Timestamp)>) -> Result<(), BackendError>;
 
     /// Whether it can be used.
     async fn ping(&self) -> Result<(), BackendError>;

@@ -47,6 +47,8 @@ const COMMIT_RETRY: Duration = Duration::from_millis(500);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// How often the containers are listed.
 const SURVEY: Duration = Duration::from_secs(5);
+/// At the start, stops of this long before are asked for: Docker remembers a few hundred events.
+const STOPS_BEFORE: Duration = Duration::from_secs(3600);
 /// Bodies of notifications are kept for this long.
 const DELIVERIES: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -513,6 +515,35 @@ pub async fn survey(tools: Tools, project: String, send: Sender, shutdown: Cance
             }
             // The last list stands: what depends on what does not change because nobody can look.
             Err(error) => tracing::debug!(%error, "the containers cannot be listed"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SURVEY) => {}
+        }
+    }
+}
+
+/// Listens for containers that somebody stops on purpose.
+pub async fn watch_stops(tools: Tools, send: Sender, shutdown: CancellationToken) {
+    let mut since = Timestamp::now().minus(STOPS_BEFORE);
+    loop {
+        let (tell, mut stops) = mpsc::channel(64);
+        let follow = tools.backend.stops(since, tell);
+        let pass_on = async {
+            while let Some((target, at)) = stops.recv().await {
+                since = since.max(at);
+                if send.send(vec![Event::Stopped { target, at }]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            (followed, ()) = async { tokio::join!(follow, pass_on) } => {
+                if let Err(error) = followed {
+                    tracing::debug!(%error, "the way to Docker's events has ended");
+                }
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
