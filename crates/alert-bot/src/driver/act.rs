@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Tools, subject};
 use crate::{
-    backend::{BackendError, Deed},
-    engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri},
+    backend::{BackendError, Deed, PREVIOUS_IMAGE},
+    engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri, target::Candidate},
     policy::Verb,
     timestamp::Timestamp,
 };
@@ -27,13 +27,21 @@ pub async fn act(tools: Tools, action: Action) -> Event {
         Verb::Restart => Deed::Restart { stop_timeout },
         Verb::Start => Deed::Start,
         Verb::StopStart => Deed::StopStart { stop_timeout },
+        Verb::Recreate => Deed::Recreate { stop_timeout, image: None },
+        Verb::RollBack => Deed::Recreate { stop_timeout, image: Some(PREVIOUS_IMAGE.to_owned()) },
+        Verb::ScaleOut => Deed::Replicate,
+        Verb::ScaleIn => Deed::Remove { stop_timeout },
         Verb::Diagnose => return look(&tools, action).await,
         Verb::SqlDiagnosis => return ask_database(&tools, action, limit).await,
     };
     // The container's last words: a restart keeps them, a recreate does not, and by the time
     // somebody reads the incident they have scrolled away.
     let evidence = last_words(&tools, &action).await;
-    let result = tools.backend.act(&action.target.id, &deed, limit).await;
+    let target = match replica_to_remove(&tools, &action).await {
+        Ok(replica) => replica.unwrap_or_else(|| action.target.id.clone()),
+        Err(why) => return Event::Returned { action: action.id, outcome: CallOutcome::NotPerformed(why), evidence },
+    };
+    let result = tools.backend.act(&target, &deed, limit).await;
     let outcome = match result {
         Ok(_) => CallOutcome::Done,
         Err(error @ (BackendError::Unreachable(_) | BackendError::NotFound)) => {
@@ -50,12 +58,33 @@ pub async fn act(tools: Tools, action: Action) -> Event {
 
 /// Inspects the container of an action whose outcome is not known.
 pub async fn inspect(tools: Tools, action: Action) -> Event {
-    let found = match tools.backend.inspect(&action.target.id).await {
+    // What was put in its place goes by its name.
+    let target = if action.verb.replaces() { &action.target.name } else { &action.target.id };
+    let found = match tools.backend.inspect(target).await {
         Ok(workload) => Ok(Some(workload)),
         Err(BackendError::NotFound) => Ok(None),
         Err(error) => Err(error.to_string()),
     };
-    Event::Inspected { action: action.id, found }
+    let replicas = if action.verb.scales() { replicas(&tools, &action).await.ok().map(|r| r.len()) } else { None };
+    Event::Inspected { action: action.id, found, replicas }
+}
+
+/// Names of the replicas of the target, sorted.
+async fn replicas(tools: &Tools, action: &Action) -> Result<Vec<String>, BackendError> {
+    let listed = tools.backend.list().await?;
+    let of = |c: &Candidate| c.replica_of.as_deref() == Some(action.target.id.as_str());
+    let mut names: Vec<_> = listed.into_iter().filter(of).map(|c| c.name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The one that `scale_in` removes: the last.
+async fn replica_to_remove(tools: &Tools, action: &Action) -> Result<Option<String>, String> {
+    if action.verb != Verb::ScaleIn {
+        return Ok(None);
+    }
+    let mut replicas = replicas(tools, action).await.map_err(|e| e.to_string())?;
+    replicas.pop().map(Some).ok_or_else(|| "there is no replica".to_owned())
 }
 
 /// The container's state and its last log lines.

@@ -12,7 +12,7 @@ use super::{
     target::Refusal,
     turn::Turn,
 };
-use crate::policy::{Heal, Verb};
+use crate::policy::{Heal, Step, Verb};
 
 /// Time between two inspections of a container whose action is unknown.
 const INSPECT_EVERY: Duration = Duration::from_secs(2);
@@ -25,12 +25,17 @@ const UNKNOWN_TOO_LONG: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What a step means for a container as it is; `None`: nothing.
-pub(super) fn verb_for(step: Verb, state: RunState) -> Option<Verb> {
+pub(super) fn verb_for(step: &Step, state: RunState, replicas: usize) -> Option<Verb> {
+    let (max_replicas, step) = (step.max_replicas, step.action);
     match (step, state) {
         (Verb::Diagnose | Verb::SqlDiagnosis, _) => Some(step),
+        // A new container helps also where the old one is being restarted over and over.
+        (Verb::Recreate | Verb::RollBack, _) => Some(step),
+        (Verb::ScaleOut, RunState::Running) => (replicas < max_replicas).then_some(step),
+        (Verb::ScaleIn, _) => (replicas > 0).then_some(step),
         (Verb::Restart | Verb::Start | Verb::StopStart, RunState::Down) => Some(Verb::Start),
         (Verb::Restart | Verb::StopStart, RunState::Running | RunState::Paused) => Some(step),
-        (Verb::Start, RunState::Running | RunState::Paused) | (_, RunState::Changing) => None,
+        (Verb::Start | Verb::ScaleOut, _) | (_, RunState::Changing) => None,
     }
 }
 
@@ -73,24 +78,29 @@ impl Turn<'_> {
             return self.ask(Ask::Resolve(id.to_owned()), Command::Resolve { incident: id.to_owned() });
         }
         let first = incident.step;
+        let replicas = self.state.topology.replicas(&workload.id);
         match heal
             .steps
             .iter()
             .enumerate()
             .skip(first)
-            .find_map(|(i, s)| Some((i, verb_for(s.action, workload.state)?)))
+            .find_map(|(i, s)| Some((i, verb_for(s, workload.state, replicas)?)))
         {
             Some((step, verb)) => {
                 incident.step = step;
-                let gates = if verb.changes() { gates::ON_TARGET } else { gates::TO_LOOK };
-                match self.gate(&incident, heal, gates, Some(workload)) {
+                match self.gate(&incident, heal, gates::on_target(verb), Some(workload)) {
                     Ok(()) => self.intend(incident, heal, workload, verb),
                     Err(refusal) => self.refuse_and_look_again(incident, refusal),
                 }
             }
             None => {
                 let refusal = self
-                    .gate(&incident, heal, gates::ON_TARGET, Some(workload))
+                    .gate(
+                        &incident,
+                        heal,
+                        gates::on_target(heal.steps.get(first).map_or(Verb::Restart, |s| s.action)),
+                        Some(workload),
+                    )
                     .err()
                     .unwrap_or_else(|| Refusal::new(Reason::NotApplicable, Reason::NotApplicable.explain()));
                 self.refuse_and_look_again(incident, refusal);
@@ -115,6 +125,7 @@ impl Turn<'_> {
             timeout_ms: millis(step.timeout.get()),
             stop_timeout_ms: millis(step.stop_timeout.get()),
             started_before: workload.started_at,
+            replicas_before: self.state.topology.replicas(&workload.id),
             intended_at: self.now,
             unknown_since: None,
             next_inspect: None,
@@ -209,7 +220,7 @@ impl Turn<'_> {
     }
 
     /// The container says whether the action happened: it was started anew, or not.
-    pub(super) fn on_inspected(&mut self, id: &str, found: Result<Option<Workload>, String>) {
+    pub(super) fn on_inspected(&mut self, id: &str, found: Result<Option<Workload>, String>, replicas: Option<usize>) {
         self.push(Effect::Answered(Ask::Inspect(id.to_owned())));
         let Some(action) = self.state.in_flight.get(id).cloned() else { return };
         if action.status != ActionStatus::Unknown {
@@ -220,6 +231,19 @@ impl Turn<'_> {
             .unwrap_or(action.intended_at)
             .plus(Duration::from_millis(action.stop_timeout_ms))
             .plus(SETTLE);
+        if action.verb.scales() {
+            let wanted = |now: usize| match action.verb {
+                Verb::ScaleOut => now > action.replicas_before,
+                _ => now < action.replicas_before,
+            };
+            return match replicas {
+                Some(now) if wanted(now) => self.performed(action, &format!("inspection: there are {now} replicas")),
+                Some(now) if self.now >= settled => {
+                    self.not_performed(action, format!("inspection: there are {now} replicas, as before"), None);
+                }
+                _ => self.inspect_later(action),
+            };
+        }
         match found {
             Ok(Some(workload)) if workload.started_at != action.started_before => {
                 let started = workload.started_at.unwrap_or(self.now);
@@ -229,6 +253,8 @@ impl Turn<'_> {
                 let why = "inspection: the container was not started anew".to_owned();
                 self.not_performed(action, why, None);
             }
+            // Between the old container and the new one there is none.
+            Ok(None) if action.verb.replaces() && self.now < settled => self.inspect_later(action),
             Ok(None) => {
                 self.not_performed(action, "inspection: the container is gone".to_owned(), None);
             }

@@ -64,6 +64,8 @@ pub enum Event {
         action: String,
         /// `Ok(None)`: there is no such container any more.
         found: Result<Option<Workload>, String>,
+        /// How many replicas of it there are, where that was asked.
+        replicas: Option<usize>,
     },
     /// A look at container, alert and SLI.
     Probed {

@@ -56,7 +56,7 @@ pub(super) const BEFORE_LOOKUP: &[Gate] = &[
     concurrency,
 ];
 
-pub(super) const ON_TARGET: &[Gate] = &[
+const ON_TARGET: &[Gate] = &[
     permitted,
     stopped_by_person,
     crash_loop,
@@ -71,7 +71,20 @@ pub(super) const ON_TARGET: &[Gate] = &[
 ];
 
 /// To look is to change nothing: only whether it was done before, and whose container it is, count.
-pub(super) const TO_LOOK: &[Gate] = &[permitted, done_before];
+const TO_LOOK: &[Gate] = &[permitted, done_before];
+
+/// A new container in its place is the way out where the old one never stays up.
+const TO_REPLACE: &[Gate] =
+    &[permitted, stopped_by_person, done_before, busy, cooldown, target_budget, global_budget, concurrency, allowed];
+
+/// The gates once the target is known, by what would be done to it.
+pub(super) const fn on_target(verb: Verb) -> &'static [Gate] {
+    match verb {
+        Verb::Diagnose | Verb::SqlDiagnosis => TO_LOOK,
+        Verb::Recreate | Verb::RollBack => TO_REPLACE,
+        _ => ON_TARGET,
+    }
+}
 
 const LOOK_BEFORE_LOOKUP: &[Gate] = &[suppressed, cause, hold, done_before];
 

@@ -54,7 +54,7 @@ pub fn decide(state: &State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Snapshot(snapshot) => turn.on_snapshot(&snapshot),
         Event::Resolved { incident, seen } => turn.on_resolved(&incident, &seen),
         Event::Returned { action, outcome, evidence } => turn.on_returned(&action, outcome, evidence),
-        Event::Inspected { action, found } => turn.on_inspected(&action, found),
+        Event::Inspected { action, found, replicas } => turn.on_inspected(&action, found, replicas),
         Event::Probed { incident, probe } => turn.on_probed(&incident, probe),
         Event::Ordered(order) => turn.on_order(&order),
         Event::Frozen { freeze, by } => turn.on_freeze(freeze, &by),

@@ -422,6 +422,9 @@ pub struct Action {
     pub stop_timeout_ms: u64,
     /// The container's start before the action: tells afterwards whether it happened.
     pub started_before: Option<Timestamp>,
+    /// How many replicas there were before it: tells whether one more or one less has come of it.
+    #[serde(default)]
+    pub replicas_before: usize,
     /// When the intent was written.
     pub intended_at: Timestamp,
     /// When its outcome became unknown.

@@ -105,7 +105,9 @@ pub fn choose<'a>(
         return Err(Refusal::new(Reason::Denied, format!("{service} is never touched")));
     }
     let named: Vec<_> = candidates.iter().filter(|c| c.services.iter().any(|s| s == service)).collect();
-    let ours: Vec<_> = named.iter().filter(|c| c.project.as_deref() == Some(&scope.project)).collect();
+    // Replicas are copies of the one that is meant.
+    let ours: Vec<_> =
+        named.iter().filter(|c| c.project.as_deref() == Some(&scope.project) && c.replica_of.is_none()).collect();
     match ours.as_slice() {
         [] if named.is_empty() => Err(Refusal::new(Reason::NoTarget, format!("no container is the service {service}"))),
         [] => {

@@ -48,6 +48,11 @@ impl Topology {
         found
     }
 
+    /// How many replicas were made of a container.
+    pub fn replicas(&self, id: &str) -> usize {
+        self.containers.iter().filter(|c| c.replica_of.as_deref() == Some(id)).count()
+    }
+
     /// How many services of the project may be healed at all.
     pub fn healable(&self) -> usize {
         let services: BTreeSet<_> =

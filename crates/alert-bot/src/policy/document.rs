@@ -126,6 +126,7 @@ struct StepDoc {
     action: Verb,
     timeout: Option<Period>,
     stop_timeout: Option<Period>,
+    max_replicas: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -359,6 +360,10 @@ fn heal(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
         return None;
     };
     faults.check(!steps.value.is_empty(), line(steps), || "steps must not be empty".to_owned());
+    for step in &steps.value {
+        let sensible = step.max_replicas.is_none_or(|n| step.action == Verb::ScaleOut && (1..=5).contains(&n));
+        faults.check(sensible, line(steps), || "max_replicas is 1 to 5, and for scale_out only".to_owned());
+    }
     let target = selector(target, policy, faults);
     let verify = self::verify(verify, defaults, faults);
     let budget = budget(doc.budget.as_ref().or(defaults.budget.as_ref()), faults);
@@ -373,6 +378,7 @@ fn heal(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
                 action: step.action,
                 timeout: step.timeout.unwrap_or(Period::from_secs(30)),
                 stop_timeout: step.stop_timeout.unwrap_or(Period::from_secs(10)),
+                max_replicas: step.max_replicas.unwrap_or(1),
             })
             .collect(),
         budget,

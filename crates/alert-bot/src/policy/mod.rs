@@ -197,6 +197,13 @@ pub struct Step {
     pub timeout: Period,
     /// How long the container may take to stop before it is killed.
     pub stop_timeout: Period,
+    /// `scale_out` makes no more than so many beside the first.
+    #[serde(default = "one")]
+    pub max_replicas: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// What can be done to a container.
@@ -209,6 +216,14 @@ pub enum Verb {
     Start,
     /// Stop it, and start it when it has stopped; one that is down is started.
     StopStart,
+    /// Put a new container in its place, alike but for its id.
+    Recreate,
+    /// The same, with the last image that ran healthy before the present one.
+    RollBack,
+    /// Run a further replica beside it.
+    ScaleOut,
+    /// Remove a replica that was made for it.
+    ScaleIn,
     /// Look only: its state and its last log lines go to the incident.
     Diagnose,
     /// Look only: what the database waits for goes to the incident.
@@ -278,6 +293,16 @@ impl fmt::Display for Good {
 }
 
 impl Verb {
+    /// Whether another container stands in the place of the target afterwards.
+    pub const fn replaces(self) -> bool {
+        matches!(self, Self::Recreate | Self::RollBack)
+    }
+
+    /// Whether it changes how many replicas there are.
+    pub const fn scales(self) -> bool {
+        matches!(self, Self::ScaleOut | Self::ScaleIn)
+    }
+
     /// Whether it changes something: only then it is counted, braked and proven.
     pub const fn changes(self) -> bool {
         !matches!(self, Self::Diagnose | Self::SqlDiagnosis)
@@ -289,6 +314,10 @@ impl Verb {
             Self::Restart => "restart",
             Self::Start => "start",
             Self::StopStart => "stop_start",
+            Self::Recreate => "recreate",
+            Self::RollBack => "roll_back",
+            Self::ScaleOut => "scale_out",
+            Self::ScaleIn => "scale_in",
             Self::Diagnose => "diagnose",
             Self::SqlDiagnosis => "sql_diagnosis",
         }

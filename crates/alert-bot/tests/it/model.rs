@@ -277,7 +277,7 @@ impl World {
             Command::Inspect { action } => {
                 let Some(target) = self.state.action(&action).map(|a| a.target.id.clone()) else { return };
                 let found = self.inspect(|w| w.id == target);
-                self.turn(Event::Inspected { action, found }, die);
+                self.turn(Event::Inspected { action, found, replicas: None }, die);
             }
             Command::Probe { incident } => {
                 let Some(event) = self.probe(&incident) else { return };
