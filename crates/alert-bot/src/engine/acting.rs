@@ -9,7 +9,7 @@ use super::{
     event::{AlertLook, Ask, CallOutcome, Command, Effect, NoteKind, Seen},
     gates,
     model::{Action, ActionStatus, Decision, Incident, Phase, RunState, Verification, Workload},
-    target::Refusal,
+    target::{self, Refusal},
     turn::Turn,
 };
 use crate::policy::{Heal, Step, Verb};
@@ -79,11 +79,14 @@ impl Turn<'_> {
         }
         let first = incident.step;
         let replicas = self.state.topology.replicas(&workload.id);
+        // What never stays up is not started once more: a step that replaces it comes first.
+        let looping = target::looping(workload, self.now);
         match heal
             .steps
             .iter()
             .enumerate()
             .skip(first)
+            .filter(|(_, s)| !(looping && s.action.starts_again()))
             .find_map(|(i, s)| Some((i, verb_for(s, workload.state, replicas)?)))
         {
             Some((step, verb)) => {

@@ -35,10 +35,6 @@ pub(super) type Gate = fn(&Case) -> Result<(), Refusal>;
 /// to have happened.
 pub(super) const MAX_ATTEMPTS: u32 = 2;
 
-/// So many restarts by Docker itself, each after a short life, are a loop.
-const LOOP_RESTARTS: i64 = 3;
-const LOOP_AGE: Duration = Duration::from_secs(120);
-
 /// When to look again where an event may come sooner than any known time.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -219,11 +215,8 @@ fn stopped_by_person(case: &Case) -> Result<(), Refusal> {
 /// Docker's own restart policy has tried often enough.
 fn crash_loop(case: &Case) -> Result<(), Refusal> {
     let Some(workload) = case.workload else { return Ok(()) };
-    let step = case.incident.current_step().map(|s| s.action);
-    let again = matches!(step, Some(Verb::Restart | Verb::Start | Verb::StopStart));
-    let young = workload.started_at.is_none_or(|at| case.now.since(at) < LOOP_AGE);
-    let looping = workload.state == RunState::Changing || (young && workload.exit_code.is_some_and(|c| c != 0));
-    if again && looping && workload.restart_count >= LOOP_RESTARTS {
+    let again = case.incident.current_step().is_some_and(|s| s.action.starts_again());
+    if again && target::looping(workload, case.now) {
         let text = format!("Docker has restarted {} {} times already", workload.name, workload.restart_count);
         return Err(Refusal::new(Reason::CrashLoop, text).retry(case.now.plus(SOON * 6)));
     }

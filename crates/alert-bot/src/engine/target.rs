@@ -11,6 +11,10 @@ use crate::{
 /// A restart by hand, or by compose, has the container down for about this long.
 const JUST_STOPPED: Duration = Duration::from_secs(5);
 
+/// So many restarts by Docker itself, each after a short life, are a loop.
+const LOOP_RESTARTS: i64 = 3;
+const LOOP_AGE: Duration = Duration::from_secs(120);
+
 /// Not to act, why, and when that may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -148,6 +152,13 @@ pub fn permitted(candidate: &Candidate, policy: &Policy, scope: &Scope) -> Resul
         return Err(Refusal::new(Reason::NotOptedIn, format!("{name} does not carry selfheal.enable=true")));
     }
     Ok(())
+}
+
+/// Whether Docker's own restart policy has started it again and again, and it never stayed up.
+pub fn looping(w: &Workload, now: Timestamp) -> bool {
+    let young = w.started_at.is_none_or(|at| now.since(at) < LOOP_AGE);
+    let fails = w.state == RunState::Changing || (young && w.exit_code.is_some_and(|code| code != 0));
+    fails && w.restart_count >= LOOP_RESTARTS
 }
 
 /// Whether the container is in a condition to be acted on.

@@ -293,6 +293,11 @@ impl fmt::Display for Good {
 }
 
 impl Verb {
+    /// Whether the same container runs afterwards, from the beginning.
+    pub const fn starts_again(self) -> bool {
+        matches!(self, Self::Restart | Self::Start | Self::StopStart)
+    }
+
     /// Whether another container stands in the place of the target afterwards.
     pub const fn replaces(self) -> bool {
         matches!(self, Self::Recreate | Self::RollBack)
