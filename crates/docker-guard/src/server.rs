@@ -1,6 +1,6 @@
 //! The proxy: reads a request, asks for a decision, carries it out.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use telemetry::{Runtime, config::Secret};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -140,8 +141,6 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let connections = Arc::new(Semaphore::new(max_connections));
     let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_headers(64).max_buf_size(16 * 1024);
     loop {
         // A connection beyond the limit waits in the kernel's queue.
         let accepted = tokio::select! {
@@ -156,13 +155,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let guard = guard.clone();
-        let service = service_fn(move |request| {
-            let guard = guard.clone();
-            async move { Ok::<_, std::convert::Infallible>(answer(guard, peer, request).await) }
-        });
-        let io = TokioIo::new(StallGuard::new(stream, STALL_LIMIT));
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let connection = graceful.watch(connection(guard.clone(), peer, stream));
         tokio::spawn(async move {
             // A broken connection is its client's affair.
             let _ = connection.await;
@@ -174,6 +167,30 @@ pub async fn serve(
         tracing::warn!("connections still open after the grace period were cut");
     }
     Ok(())
+}
+
+/// Answers what comes on one connection.
+fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    guard: Arc<Guard>,
+    peer: SocketAddr,
+    stream: S,
+) -> http1::Connection<
+    TokioIo<StallGuard<S>>,
+    impl hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>,
+> {
+    let service = service_fn(move |request| {
+        let guard = guard.clone();
+        async move { Ok(answer(guard, peer, request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_headers(64).max_buf_size(16 * 1024);
+    http.serve_connection(TokioIo::new(StallGuard::new(stream, STALL_LIMIT)), service)
+}
+
+/// The same for a connection that somebody else accepted.
+pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(guard: Arc<Guard>, peer: SocketAddr, stream: S) {
+    // A broken connection is its client's affair.
+    let _ = connection(guard, peer, stream).await;
 }
 
 async fn accept(

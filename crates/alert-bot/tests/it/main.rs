@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod backend;
+mod backend_docker;
 mod heal;
 mod journal;
 mod model;

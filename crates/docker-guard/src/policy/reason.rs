@@ -202,7 +202,7 @@ impl Reason {
             Self::ManagesPlugins => "plugins are out of reach",
             Self::DaemonSettings => "nothing is shown of the daemon but its version",
             Self::UnknownEndpoint => "this method and path are not on the allow-list",
-            Self::TokenMissing => "what changes something needs the guard's bearer token",
+            Self::TokenMissing => "changes need the guard's bearer token",
             Self::TokenWrong => "the bearer token is wrong",
             Self::NoSuchContainer => "No such container in this project",
             Self::NotManaged => "the container did not opt in: it lacks the label selfheal.enable=true",

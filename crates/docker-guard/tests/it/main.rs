@@ -8,6 +8,7 @@ mod daemon;
 mod endpoints;
 mod healing;
 mod observing;
+mod operating;
 mod properties;
 mod reading;
 mod stage;
