@@ -147,6 +147,12 @@ pub struct ScenarioArgs {
     /// Another value for a parameter of a scenario, such as down=2m; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::scenario::Given::assignment)]
     pub set: Vec<(String, String)>,
+    /// Run each so often, one after the other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub times: u32,
+    /// How long to wait for a stack that is not at rest, such as for a budget of actions to be given back.
+    #[arg(long, default_value = "4m", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
     /// Print JSON for programs.
     #[arg(long)]
     pub json: bool,

@@ -23,7 +23,7 @@ use crate::stack::Stack;
 
 pub use judge::{Check, Report};
 pub use parameters::Given;
-pub use run::execute;
+pub use run::{Manner, execute};
 pub use schema::Scenario;
 
 /// Reads the scenarios of the work tree.
@@ -49,9 +49,10 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
             let given = Given { quick: args.quick, set: args.set.into_iter().collect() };
             let chosen = choose(load(&stack, &given)?, &args.names, args.all)?;
             known_parameters(&chosen, &given)?;
+            let manner = Manner { talk: !args.json, patience: args.patience };
             let mut reports = Vec::new();
-            for scenario in &chosen {
-                reports.push(execute(&stack, scenario, !args.json).await?);
+            for scenario in chosen.iter().flat_map(|scenario| (0..args.times).map(move |_| scenario)) {
+                reports.push(execute(&stack, scenario, manner).await?);
             }
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&reports)?);

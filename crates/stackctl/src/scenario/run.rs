@@ -25,15 +25,28 @@ use crate::stack::Stack;
 
 /// Between two looks at the stack.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long to wait for a stack that is still busy with something else.
-const QUIET: Duration = Duration::from_secs(240);
 /// Incidents that are asked for; more than a scenario can cause.
 const INCIDENTS: usize = 100;
 /// How long the clean-up of an interrupted scenario may take.
 const UNDO: Duration = Duration::from_secs(60);
 
-/// Runs one scenario and judges it. `talk` prints what happens as it happens.
-pub async fn execute(stack: &Stack, scenario: &Scenario, talk: bool) -> Result<Report> {
+/// How scenarios are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Print what happens as it happens.
+    pub talk: bool,
+    /// How long to wait for a stack that is still busy with something else.
+    pub patience: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { talk: true, patience: Duration::from_secs(240) }
+    }
+}
+
+/// Runs one scenario and judges it.
+pub async fn execute(stack: &Stack, scenario: &Scenario, manner: Manner) -> Result<Report> {
     let mut run = Run {
         api: Api::new(stack)?,
         compose: stack.compose(),
@@ -43,10 +56,10 @@ pub async fn execute(stack: &Stack, scenario: &Scenario, talk: bool) -> Result<R
         tokens: Tokens::default(),
         before: Before::default(),
         sessions: Mutex::default(),
-        say: talk.then(Progress::new),
+        say: manner.talk.then(Progress::new),
     };
     run.headline();
-    run.before = run.quiet().await?;
+    run.before = run.quiet(manner.patience).await?;
     run.tokens = Tokens::fetch(&run).await?;
     let (stop, stopped) = watch::channel(false);
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
@@ -165,8 +178,8 @@ impl Run<'_> {
     }
 
     /// Waits until nothing burns that this scenario would be confused by.
-    async fn quiet(&self) -> Result<Before> {
-        let deadline = Instant::now() + QUIET;
+    async fn quiet(&self, patience: Duration) -> Result<Before> {
+        let deadline = Instant::now() + patience;
         let mut told = false;
         loop {
             let containers = self.compose.containers().await?;

@@ -13,7 +13,7 @@ use crate::docker::{self, docker};
 use crate::down;
 use crate::exec;
 use crate::layout;
-use crate::scenario::{self, Check, Given};
+use crate::scenario::{self, Check, Given, Manner};
 use crate::secrets;
 use crate::stack::Stack;
 use crate::status;
@@ -88,7 +88,7 @@ async fn scenarios(bench: &Bench<'_>, stack: &Stack, tally: &mut Tally) -> Resul
         .into_iter()
         .filter(|scenario| SCENARIOS.contains(&scenario.name.as_str()));
     for scenario in scenario::in_order(chosen.collect()) {
-        match scenario::execute(stack, &scenario, true).await {
+        match scenario::execute(stack, &scenario, Manner::default()).await {
             Ok(report) => {
                 let failed: Vec<&str> = report.checks.iter().filter(|c| !c.passed).map(|c| c.what.as_str()).collect();
                 tally.count(failed.is_empty());
