@@ -52,7 +52,9 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
             let manner = Manner { talk: !args.json, patience: args.patience };
             let mut reports = Vec::new();
             for scenario in chosen.iter().flat_map(|scenario| (0..args.times).map(move |_| scenario)) {
-                reports.push(execute(&stack, scenario, manner).await?);
+                // One that cannot be carried out must not keep the others from being.
+                let report = execute(&stack, scenario, manner).await;
+                reports.push(report.unwrap_or_else(|error| not_carried_out(scenario, &error, manner.talk)));
             }
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&reports)?);
@@ -62,6 +64,17 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
             Ok(u8::from(reports.iter().any(|report| !report.passed())))
         }
     }
+}
+
+fn not_carried_out(scenario: &Scenario, error: &anyhow::Error, talk: bool) -> Report {
+    let detail = format!("{error:#}");
+    let check = Check { what: "it could be carried out".into(), passed: false, detail };
+    let report =
+        Report { name: scenario.name.clone(), title: scenario.title.clone(), checks: vec![check], ..Report::default() };
+    if talk {
+        print!("{}", checks(&report, layout::width()));
+    }
+    report
 }
 
 fn choose(scenarios: Vec<Scenario>, names: &[String], all: bool) -> Result<Vec<Scenario>> {
