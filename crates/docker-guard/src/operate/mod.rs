@@ -347,7 +347,9 @@ impl Memory {
             done.retain(|id, _| seen.iter().any(|o| o.state.container.id == *id));
             let proven = |o: &Observed| {
                 let started = o.state.started_at?;
-                (o.state.up && o.state.health == Some(Health::Healthy))
+                // What is never made anew needs no image to go back to.
+                let managed = o.state.container.enabled && !o.state.container.protected;
+                (managed && o.state.up && o.state.health == Some(Health::Healthy))
                     .then_some(started)
                     .filter(|s| now - s >= healthy_after.as_secs_f64())
             };
