@@ -4,6 +4,7 @@
 use std::{
     future::{Future, IntoFuture},
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -66,6 +67,8 @@ pub async fn serve(
     shutdown: CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
+    // Handlers may ask for `ConnectInfo<SocketAddr>`: whom they speak with.
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future();
     let overdue = async {
         shutdown.cancelled().await;
