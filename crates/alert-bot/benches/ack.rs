@@ -87,6 +87,7 @@ async fn main() {
         "--prometheus-url=http://127.0.0.1:9".to_owned(),
         "--alertmanager-url=http://127.0.0.1:9".to_owned(),
         "--webhook-token=t".to_owned(),
+        "--operator-token=an-operator-s-token".to_owned(),
     ];
     let config: Config = telemetry::config::parse(args.map(Into::into)).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -14,7 +14,10 @@ use crate::{
     diagnose::Diagnosis,
     driver::{self, Driver, Tools},
     engine::Scope,
-    http::{self, AppState, WebhookAuth},
+    http::{
+        self, AppState, Feed,
+        access::{Access, WebhookAuth},
+    },
     journal::Journal,
     metrics::Metrics,
     notify::Notifier,
@@ -80,12 +83,21 @@ pub async fn run_on(
     let (driver, send, control) = Driver::new(state, tools.clone(), policy.clone());
 
     let notifier = Notifier::new(journal.clone(), metrics.clone(), config.notify_url()?)?;
+    let feed = Feed::start(journal.clone(), control.changes(), rt.shutdown.clone());
     let router = http::router(AppState {
+        feed,
         journal,
         policy,
         metrics: metrics.clone(),
         control,
-        auth: Arc::new(WebhookAuth::new(&config.webhook_user, &config.webhook_token()?)),
+        access: Arc::new(Access::new(
+            WebhookAuth::new(&config.webhook_user, &config.webhook_token()?),
+            &config.operator_token()?,
+            config.read_access,
+            config.trusted_networks.clone(),
+            *config.session_time,
+        )),
+        project: config.project.clone(),
         delivered: tools.delivered.clone(),
         runtime: rt.clone(),
         webhook_max_bytes: config.webhook_max_bytes,

@@ -5,6 +5,11 @@ use std::{net::SocketAddr, path::PathBuf};
 use sqlx::postgres::PgConnectOptions;
 use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
 
+use crate::http::access::{Networks, ReadAccess};
+
+/// A shorter one could be tried out.
+const SHORTEST_OPERATOR_TOKEN: usize = 16;
+
 /// The bot's settings.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "alert-bot", version, about = "Heals containers when alerts fire, and proves it")]
@@ -54,6 +59,22 @@ pub struct Config {
     /// User name of basic authentication.
     #[arg(long, env = "WEBHOOK_USER", default_value = "alertmanager")]
     pub webhook_user: String,
+    /// What opens everything that changes something, and the console.
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
+    pub operator_token: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "OPERATOR_TOKEN_FILE")]
+    pub operator_token_file: Option<PathBuf>,
+    /// Who may read without a token: `loopback`, `networks` (loopback and TRUSTED_NETWORKS), or `token`: nobody.
+    #[arg(long, env = "READ_ACCESS", default_value = "loopback")]
+    pub read_access: ReadAccess,
+    /// Networks such as `10.0.0.0/8`, separated by commas; `docker-host` is where a published port's connections
+    /// come from: the container's default gateway.
+    #[arg(long, env = "TRUSTED_NETWORKS", default_value = "")]
+    pub trusted_networks: Networks,
+    /// How long a login to the console lasts.
+    #[arg(long, env = "SESSION_TIME", default_value = "12h")]
+    pub session_time: Duration,
     /// Largest notification, in bytes.
     #[arg(long, env = "WEBHOOK_MAX_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub webhook_max_bytes: usize,
@@ -101,6 +122,11 @@ impl Config {
         secret("WEBHOOK_TOKEN", self.webhook_token.as_ref(), self.webhook_token_file.as_deref())
     }
 
+    /// The token of operators.
+    pub fn operator_token(&self) -> Result<Secret, ConfigError> {
+        secret("OPERATOR_TOKEN", self.operator_token.as_ref(), self.operator_token_file.as_deref())
+    }
+
     /// The guard's token; a socket needs none.
     pub fn guard_token(&self) -> Result<Option<Secret>, ConfigError> {
         optional_secret("GUARD_TOKEN", self.guard_token.as_ref(), self.guard_token_file.as_ref())
@@ -140,7 +166,23 @@ impl Service for Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        self.webhook_token()?;
+        let webhook = self.webhook_token()?;
+        let operator = self.operator_token()?;
+        if operator.expose().len() < SHORTEST_OPERATOR_TOKEN {
+            return Err(ConfigError::new(
+                "OPERATOR_TOKEN",
+                format!("is shorter than {SHORTEST_OPERATOR_TOKEN} characters: it could be guessed"),
+            ));
+        }
+        if operator == webhook {
+            return Err(ConfigError::new(
+                "OPERATOR_TOKEN",
+                "is the same as WEBHOOK_TOKEN, which must open the intake only",
+            ));
+        }
+        if self.read_access == ReadAccess::Networks && self.trusted_networks.0.is_empty() {
+            return Err(ConfigError::new("TRUSTED_NETWORKS", "is required with READ_ACCESS=networks"));
+        }
         self.guard_token()?;
         self.notify_url()?;
         self.diagnosis()?;

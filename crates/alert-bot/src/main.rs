@@ -1,14 +1,14 @@
-//! The binary: `serve` (the default), `check`, `simulate`.
+//! The binary: `serve` (the default) and the tools around it.
 
 use std::process::ExitCode;
 
 use alert_bot::{
-    cli::{self, Tool},
+    cli::{self, TOOLS, Tool},
     config::Config,
 };
 
 #[derive(clap::Parser)]
-#[command(name = "alert-bot", version)]
+#[command(name = "alert-bot", version, about = "Heals containers when alerts fire, and proves it")]
 struct Tools {
     #[command(subcommand)]
     tool: Tool,
@@ -17,11 +17,14 @@ struct Tools {
 fn main() -> ExitCode {
     // The tools need none of the settings that running needs.
     let first = std::env::args().nth(1);
-    if matches!(first.as_deref(), Some("check" | "simulate" | "help")) {
-        return match <Tools as clap::Parser>::parse().tool {
-            Tool::Check { file } => cli::check(&file),
-            Tool::Simulate { policy, payload, project } => cli::simulate(&policy, &payload, &project),
-            Tool::Serve => ExitCode::SUCCESS,
+    if first.as_deref().is_some_and(|f| TOOLS.contains(&f)) {
+        return match telemetry::config::parse::<Tools>(std::env::args_os()) {
+            Ok(tools) => cli::run(tools.tool),
+            Err(Ok(text)) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(Err(error)) => telemetry::config::refuse("alert-bot", &error),
         };
     }
     let skip_serve = usize::from(first.as_deref() == Some("serve"));

@@ -3,22 +3,34 @@
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{api, view, webhook};
+use super::{access::COOKIE, api, events, operate, policy, view, webhook};
 use crate::journal::{audit::Report, read::Entry};
+
+const DESCRIPTION: &str = "Heals containers when alerts fire, and proves it.
+
+Times are RFC 3339 in UTC, lengths of time say their unit in their name. Errors are `application/problem+json` \
+(RFC 9457): `type`, `title`, `status`, `detail`, `instance`, `trace_id`, and `errors` with `field` and `detail` of \
+each field that is wrong.
+
+Two tokens: the webhook's opens `POST /webhook` and nothing else; the operator's everything else. Reading is open \
+without one to whom `READ_ACCESS` names (loopback by default). A browser that has logged in at `/login` carries a \
+session cookie; what changes something then needs the session's token in `x-csrf-token` beside it.";
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "alert-bot", description = "Heals containers when alerts fire, and proves it."),
+    info(title = "alert-bot", description = DESCRIPTION),
     paths(
-        webhook::receive, api::incidents, api::incident, api::decisions, api::reasons, api::policy,
-        api::audit, api::verify, api::health
+        webhook::receive, api::incidents, api::incident, operate::operate, api::decisions, api::reasons,
+        policy::policy, policy::simulate, operate::freeze, operate::set_freeze, operate::targets,
+        api::audit, api::verify, events::events, api::health
     ),
     components(schemas(
         webhook::Accepted, view::IncidentPage, view::IncidentSummary, view::IncidentDetail, view::ActionView,
-        view::ReasonView, view::Decisions, view::AuditPage, Entry, Report
+        view::StepView, view::CauseView, view::ReasonView, view::Decisions, view::AuditPage, view::FreezeView,
+        view::TargetsView, operate::OperateBody, operate::FreezeBody, policy::SimulateBody, Entry, Report
     )),
     modifiers(&Tokens)
 )]
@@ -29,9 +41,16 @@ struct Tokens;
 impl Modify for Tokens {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        for (name, scheme) in [("webhook", HttpAuthScheme::Bearer), ("webhook-basic", HttpAuthScheme::Basic)] {
+        for (name, scheme) in [
+            ("webhook", HttpAuthScheme::Bearer),
+            ("webhook-basic", HttpAuthScheme::Basic),
+            ("operator", HttpAuthScheme::Bearer),
+        ] {
             components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
         }
+        let session =
+            ApiKey::Cookie(ApiKeyValue::with_description(COOKIE, "made by /login; needs x-csrf-token beside it"));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(session));
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Accepted {
 pub async fn receive(State(app): State<AppState>, request: Request) -> Response {
     let started = Instant::now();
     let count = |result| app.metrics.webhooks.with_label_values(&[result]).inc();
-    if !app.auth.allows(request.headers()) {
+    if !app.access.webhook.allows(request.headers()) {
         count("unauthorized");
         return Problem::unauthorized().into_response();
     }

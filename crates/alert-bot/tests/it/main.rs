@@ -3,6 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod api;
+mod api_cli;
+mod api_console;
 mod backend;
 mod backend_docker;
 mod heal;

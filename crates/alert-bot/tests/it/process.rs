@@ -328,19 +328,26 @@ fn wrong_settings_stop_the_start_with_64_and_one_line() {
     std::fs::write(&wrong, "version: 1\nmode: maybe\nrules: []\n").unwrap();
     let policy = format!("--policy-file={}", policy.display());
     let wrong = format!("--policy-file={}", wrong.display());
+    let operator = "--operator-token=an-operator-s-token";
     for (args, variable) in [
         (vec![policy.as_str()], "WEBHOOK_TOKEN"),
-        (vec![policy.as_str(), "--webhook-token=t", "--docker-host=ssh://x"], "DOCKER_HOST"),
-        (vec![policy.as_str(), "--webhook-token=t", "--prometheus-url=prometheus:9090"], "PROMETHEUS_URL"),
-        (vec![policy.as_str(), "--webhook-token=t", "--reconcile-interval=60"], "RECONCILE_INTERVAL"),
-        (vec![wrong.as_str(), "--webhook-token=t"], "POLICY_FILE"),
-        (vec!["--policy-file=/nowhere", "--webhook-token=t"], "POLICY_FILE"),
+        (vec![policy.as_str(), "--webhook-token=t"], "OPERATOR_TOKEN"),
+        (vec![policy.as_str(), "--webhook-token=t", "--operator-token=short"], "OPERATOR_TOKEN"),
+        (vec![policy.as_str(), operator, "--webhook-token=an-operator-s-token"], "OPERATOR_TOKEN"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--read-access=all"], "READ_ACCESS"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--read-access=networks"], "TRUSTED_NETWORKS"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--trusted-networks=10.0.0.0/33"], "TRUSTED_NETWORKS"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--docker-host=ssh://x"], "DOCKER_HOST"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--prometheus-url=prometheus:9090"], "PROMETHEUS_URL"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--reconcile-interval=60"], "RECONCILE_INTERVAL"),
+        (vec![wrong.as_str(), operator, "--webhook-token=t"], "POLICY_FILE"),
+        (vec!["--policy-file=/nowhere", operator, "--webhook-token=t"], "POLICY_FILE"),
     ] {
         let output = run(&[args.as_slice(), &["--check-config"]].concat());
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{args:?}: {error}");
         assert!(error.lines().count() == 1 && error.contains(&format!("alert-bot: {variable}: ")), "{args:?}: {error}");
     }
-    let good = run(&["serve", &policy, "--webhook-token=t", "--check-config"]);
+    let good = run(&["serve", &policy, operator, "--webhook-token=t", "--check-config"]);
     assert!(good.status.success(), "{}", text(&good.stderr));
 }

@@ -13,6 +13,7 @@ use telemetry::Runtime;
 use tempfile::TempDir;
 
 pub const TOKEN: &str = "test-token";
+pub const OPERATOR: &str = "test-operator-token";
 
 /// A variable of the test environment.
 pub fn env(name: &str) -> String {
@@ -106,6 +107,7 @@ impl Setting {
             ("project", self.project.clone()),
             ("docker-host", "unix:///var/run/docker.sock".to_owned()),
             ("webhook-token", TOKEN.to_owned()),
+            ("operator-token", OPERATOR.to_owned()),
             ("reconcile-interval", "1s".to_owned()),
             ("shutdown-grace", "2s".to_owned()),
         ];

@@ -2,9 +2,10 @@
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use telemetry::config::Secret;
+
+use super::digest;
 
 /// A bearer token, or the same as password of basic authentication.
 pub struct WebhookAuth {
@@ -35,10 +36,6 @@ impl WebhookAuth {
         let password = password.strip_prefix(b":").unwrap_or_default();
         bool::from(digest(user).ct_eq(&self.user) & digest(password).ct_eq(&self.token))
     }
-}
-
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Commands that touch nothing: `check` and `simulate`.
+//! What a policy would decide on a notification.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
+use super::{Done, Failure, load, plain, print_json, table};
 use crate::{
     engine::{Effect, Event, NoteKind, Scope, Source, State, decide},
     intake,
@@ -11,97 +12,33 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// What the command line may ask for besides running the bot.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Tool {
-    /// Run the bot (the default).
-    Serve,
-    /// Check a policy document; every fault is named with its line.
-    Check {
-        /// The document.
-        file: PathBuf,
-    },
-    /// Print as JSON what a policy would decide on a notification, touching nothing.
-    Simulate {
-        /// The document.
-        #[arg(long)]
-        policy: PathBuf,
-        /// The notification, as posted to the webhook.
-        #[arg(long)]
-        payload: PathBuf,
-        /// Compose project whose containers may be healed.
-        #[arg(long, env = "TARGET_PROJECT", default_value = "selfheal")]
-        project: String,
-    },
-}
-
-/// 64: what was given is wrong (`EX_USAGE`).
-const WRONG: u8 = 64;
-
-/// Checks a document and prints what is wrong.
-pub fn check(file: &PathBuf) -> ExitCode {
-    match load(file) {
-        Ok(policy) => {
-            let healing = policy.rules.iter().filter(|r| r.heal().is_some()).count();
-            println!(
-                "{}: valid; {} rules, {healing} of them heal; mode {}; digest {}",
-                file.display(),
-                policy.rules.len(),
-                policy.mode.as_str(),
-                policy.digest
-            );
-            ExitCode::SUCCESS
-        }
-        Err(faults) => {
-            for fault in faults {
-                eprintln!("{fault}");
-            }
-            ExitCode::from(WRONG)
-        }
-    }
-}
-
-fn load(file: &PathBuf) -> Result<Policy, Vec<String>> {
-    let text = std::fs::read_to_string(file).map_err(|e| vec![format!("{}: {e}", file.display())])?;
-    Policy::parse(&text).map_err(|faults| {
-        faults
-            .iter()
-            .map(|f| match f.line {
-                0 => format!("{}: {}", file.display(), f.message),
-                line => format!("{}:{line}: {}", file.display(), f.message),
-            })
-            .collect()
-    })
-}
-
 /// Decides on a notification with nothing known and nothing touched.
-pub fn simulate(policy: &PathBuf, payload: &PathBuf, project: &str) -> ExitCode {
-    let policy = match load(policy) {
-        Ok(policy) => Arc::new(policy),
-        Err(faults) => {
-            for fault in faults {
-                eprintln!("{fault}");
-            }
-            return ExitCode::from(WRONG);
-        }
-    };
-    let body = match std::fs::read(payload) {
-        Ok(body) => body,
-        Err(error) => {
-            eprintln!("{}: {error}", payload.display());
-            return ExitCode::from(WRONG);
-        }
-    };
-    match decisions(policy, &body, project, Timestamp::now()) {
-        Ok(decisions) => {
-            println!("{}", serde_json::to_string_pretty(&decisions).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{}: {error}", payload.display());
-            ExitCode::from(WRONG)
-        }
+pub(super) fn run(policy: &Path, payload: &Path, project: &str, as_text: bool) -> Done {
+    let policy = load(policy)?;
+    let wrong = |error: &dyn std::fmt::Display| Failure::wrong(format!("{}: {error}", payload.display()));
+    let body = std::fs::read(payload).map_err(|e| wrong(&e))?;
+    let decisions = decisions(policy, &body, project, Timestamp::now()).map_err(|e| wrong(&e))?;
+    if as_text {
+        let text = |v: &Value| plain(v.as_str().unwrap_or("-"));
+        let rows: Vec<_> = decisions
+            .iter()
+            .map(|d| {
+                let steps = d["steps"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+                let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(", ")) };
+                let reason = d["reason"].as_str().map(|r| format!(" [{r}]")).unwrap_or_default();
+                vec![
+                    text(&d["alert"]),
+                    text(&d["target"]["service"]),
+                    format!("{}{steps}{reason}", text(&d["decision"]).replace('_', " ")),
+                    text(&d["text"]),
+                ]
+            })
+            .collect();
+        print!("{}", table(&rows));
+    } else {
+        print_json(&decisions);
     }
+    Ok(())
 }
 
 /// The decisions, in the order of the notification's alerts. A decision that
