@@ -17,14 +17,18 @@ use super::{
 };
 use crate::timestamp::Timestamp;
 
-/// Services that began to burn lately and that nothing burning explains.
+/// Services that would be acted on, began to burn lately, and that nothing burning explains.
+///
+/// What is left to people anyway needs no brake: targets that are not scraped yet and probes that fail
+/// while a stack is being started are many, and mean nothing.
 ///
 /// What depends on a burning service is its symptom, not a further one: a database that takes five
 /// services with it is one cause.
 fn roots(state: &State, now: Timestamp) -> BTreeSet<String> {
     let storm = &state.policy.storm;
     let since = now.minus(storm.within.get());
-    let lately = |i: &&Incident| i.alert_active && i.suppressed.is_none() && i.opened_at >= since;
+    let heals = |i: &Incident| i.rule.as_ref().is_some_and(|r| r.heal().is_some());
+    let lately = |i: &&Incident| i.alert_active && i.suppressed.is_none() && i.opened_at >= since && heals(i);
     let burning: BTreeSet<String> = state
         .open
         .values()
@@ -44,6 +48,9 @@ impl Turn<'_> {
     pub(super) fn brake(&mut self, also: &Incident) {
         let state = self.state;
         let storm = &state.policy.storm;
+        if also.rule.as_ref().is_none_or(|r| r.heal().is_none()) {
+            return;
+        }
         if state.freeze.as_ref().is_some_and(|f| f.holds(self.now)) {
             return;
         }

@@ -8,6 +8,7 @@ mod api_cli;
 mod api_console;
 mod backend;
 mod backend_docker;
+mod causes;
 mod heal;
 mod journal;
 mod model;
