@@ -1,8 +1,8 @@
 //! Configuration: one field a variable.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use telemetry::config::{Common, ConfigError, Service};
+use telemetry::config::{Common, ConfigError, Secret, Service, optional_secret};
 
 /// notification-receiver shows the notifications that would have left the machine.
 #[derive(clap::Parser, Clone, Debug)]
@@ -26,6 +26,22 @@ pub struct Config {
     /// Longest accepted message in bytes, by mail or HTTP.
     #[arg(long, env = "RECEIVER_MAX_BODY", default_value_t = 2 * 1024 * 1024)]
     pub max_body: usize,
+    /// What signs the alert-bot's webhooks; without it signatures are not checked.
+    #[arg(long, env = "RECEIVER_WEBHOOK_SECRET")]
+    pub webhook_secret: Option<Secret>,
+    /// File with it.
+    #[arg(long, env = "RECEIVER_WEBHOOK_SECRET_FILE")]
+    pub webhook_secret_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// What signs the alert-bot's webhooks.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn webhook_secret(&self) -> Result<Option<Secret>, ConfigError> {
+        optional_secret("RECEIVER_WEBHOOK_SECRET", self.webhook_secret.as_ref(), self.webhook_secret_file.as_ref())
+    }
 }
 
 impl Service for Config {
@@ -34,6 +50,7 @@ impl Service for Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.webhook_secret()?;
         for (variable, value, least) in [
             ("RECEIVER_KEEP", self.keep, 1),
             ("RECEIVER_KEEP_BYTES", self.keep_bytes, 64 * 1024),

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`notification`] | what one message says, whatever it came by: pure |
+//! | [`wire`] | whether its medium would take it: pure |
 //! | [`store`] | the last of them, bounded in number and bytes |
 //! | [`smtp`] | a small mail server: pure session, then sockets |
 //! | [`http`] | Slack and webhook intake, API, page |
@@ -16,12 +17,16 @@ pub mod metrics;
 pub mod notification;
 pub mod smtp;
 pub mod store;
+pub mod wire;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use anyhow::Context;
 pub use config::Config;
-use telemetry::{Runtime, metrics::HttpMetrics};
+use telemetry::{Runtime, config::Secret, metrics::HttpMetrics};
 use tokio::net::TcpListener;
 
 use crate::{metrics::Metrics, store::Store};
@@ -32,6 +37,10 @@ pub struct Inbox {
     pub store: Store,
     /// The counters.
     pub metrics: Metrics,
+    /// What signs the webhooks that come.
+    pub webhook_secret: Option<Secret>,
+    /// Messages posted by Slack's API.
+    sent: AtomicU64,
 }
 
 /// A receiver that listens and does not yet serve.
@@ -55,8 +64,12 @@ impl App {
         };
         let http = bind("LISTEN_ADDR", config.listen_addr).await?;
         let mail = bind("SMTP_ADDR", config.smtp_addr).await?;
-        let inbox =
-            Arc::new(Inbox { store: Store::new(config.keep, config.keep_bytes), metrics: Metrics::new(&rt.registry)? });
+        let inbox = Arc::new(Inbox {
+            store: Store::new(config.keep, config.keep_bytes),
+            metrics: Metrics::new(&rt.registry)?,
+            webhook_secret: config.webhook_secret()?,
+            sent: AtomicU64::new(1),
+        });
         let router = telemetry::http::instrument_with_limit(
             http::router(inbox.clone()),
             HttpMetrics::new(&rt.registry)?,

@@ -10,6 +10,8 @@ pub struct Metrics {
     pub received: IntCounterVec,
     /// `notifications_refused_total{channel}`
     pub refused: IntCounterVec,
+    /// `notifications_violations_total{channel}`
+    pub violations: IntCounterVec,
     /// `notifications_kept`
     pub kept: IntGauge,
 }
@@ -31,11 +33,17 @@ impl Metrics {
                 "Messages that were no notification of their channel, or too large.",
                 &["channel"],
             )?,
+            violations: registry.counter_vec(
+                "notifications_violations_total",
+                "What was wrong with messages, by channel.",
+                &["channel"],
+            )?,
             kept: registry.int_gauge("notifications_kept", "Notifications that can be looked at now.")?,
         };
         for channel in Channel::ALL {
             metrics.received.with_label_values(&[channel.name()]);
             metrics.refused.with_label_values(&[channel.name()]);
+            metrics.violations.with_label_values(&[channel.name()]);
         }
         Ok(metrics)
     }

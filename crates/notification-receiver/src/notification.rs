@@ -4,6 +4,8 @@ use mail_parser::{Address, MessageParser};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::wire::{self, Violation};
+
 /// What a message would have gone out by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +59,20 @@ pub struct Draft {
     pub fields: Vec<Field>,
     /// The message as it came, cut at [`MAX_RAW`].
     pub raw: String,
+    /// What its medium would refuse or show badly.
+    pub violations: Vec<Violation>,
+    /// It was not taken, because of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// What it can be referred to by: Slack's `ts`, a mail's Message-ID.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub handle: String,
+    /// Handles that it follows: its thread.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follows: Vec<String>,
+    /// What its sender calls it; a second one of the same key is the same message again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// Of a heartbeat only the last is kept: a beat a minute would push all else out.
     #[serde(skip)]
     pub heartbeat: bool,
@@ -80,6 +96,11 @@ impl Draft {
             to: Vec::new(),
             fields: Vec::new(),
             raw: String::new(),
+            violations: Vec::new(),
+            refused: false,
+            handle: String::new(),
+            follows: Vec::new(),
+            key: String::new(),
             heartbeat: false,
         }
     }
@@ -88,7 +109,9 @@ impl Draft {
     pub fn bytes(&self) -> usize {
         let fields: usize = self.fields.iter().map(|f| f.name.len() + f.value.len()).sum();
         let to: usize = self.to.iter().map(String::len).sum();
-        256 + self.title.len() + self.text.len() + self.from.len() + self.raw.len() + fields + to
+        let violations: usize = self.violations.iter().map(|v| v.at.len() + v.what.len()).sum();
+        let handles: usize = self.follows.iter().map(String::len).sum::<usize>() + self.handle.len() + self.key.len();
+        256 + violations + handles + self.title.len() + self.text.len() + self.from.len() + self.raw.len() + fields + to
     }
 
     fn bounded(mut self) -> Self {
@@ -103,6 +126,22 @@ impl Draft {
             cut(&mut field.name, MAX_TITLE);
             cut(&mut field.value, MAX_TEXT / 8);
         }
+        for violation in &mut self.violations {
+            cut(&mut violation.at, MAX_TITLE);
+            cut(&mut violation.what, MAX_TITLE);
+        }
+        self.follows.truncate(MAX_FIELDS);
+        for handle in self.follows.iter_mut().chain([&mut self.handle, &mut self.key]) {
+            cut(handle, MAX_TITLE);
+        }
+        self
+    }
+
+    /// What the channel it goes to is called in Slack's API.
+    #[must_use]
+    pub fn in_thread(mut self, handle: &str, follows: Option<&str>) -> Self {
+        self.handle = handle.to_owned();
+        self.follows = follows.map(ToOwned::to_owned).into_iter().collect();
         self
     }
 
@@ -144,13 +183,21 @@ fn cut(text: &mut String, max: usize) {
 /// The word that Slack answers with.
 pub fn slack(body: &[u8]) -> Result<Draft, &'static str> {
     let payload: Value = serde_json::from_slice(body).map_err(|_| "invalid_payload")?;
+    slack_message(&payload)
+}
+
+/// The same of a message that came by the Web API.
+///
+/// # Errors
+/// The word that Slack answers with.
+pub fn slack_message(payload: &Value) -> Result<Draft, &'static str> {
     let object = payload.as_object().ok_or("invalid_payload")?;
     let mut draft = Draft::empty(Channel::Slack);
-    draft.from = text(&payload, "username").to_owned();
-    draft.to = Some(text(&payload, "channel")).filter(|c| !c.is_empty()).map(ToOwned::to_owned).into_iter().collect();
-    blocks(&mut draft, &payload);
-    draft.say(text(&payload, "text"));
-    for attachment in array(&payload, "attachments") {
+    draft.from = text(payload, "username").to_owned();
+    draft.to = Some(text(payload, "channel")).filter(|c| !c.is_empty()).map(ToOwned::to_owned).into_iter().collect();
+    blocks(&mut draft, payload);
+    draft.say(text(payload, "text"));
+    for attachment in array(payload, "attachments") {
         for key in ["title", "pretext", "text"] {
             draft.say(text(attachment, key));
         }
@@ -171,7 +218,9 @@ pub fn slack(body: &[u8]) -> Result<Draft, &'static str> {
         let has_content = ["text", "attachments", "blocks"].iter().any(|k| object.contains_key(*k));
         return Err(if has_content { "no_text" } else { "invalid_payload" });
     }
-    draft.raw = pretty(&payload);
+    draft.raw = pretty(payload);
+    draft.violations = wire::slack::violations(payload);
+    draft.key = text(&payload["metadata"]["event_payload"], "key").to_owned();
     Ok(draft.bounded())
 }
 
@@ -194,6 +243,19 @@ fn blocks(draft: &mut Draft, payload: &Value) {
 /// # Errors
 /// What is wrong with it.
 pub fn webhook(body: &[u8]) -> Result<Draft, String> {
+    signed_webhook(body, &wire::webhook::Headers::default(), None, 0)
+}
+
+/// The same, and what came with it is checked. `now` in seconds since the epoch.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn signed_webhook(
+    body: &[u8],
+    headers: &wire::webhook::Headers,
+    secret: Option<&str>,
+    now: i64,
+) -> Result<Draft, String> {
     let payload: Value = serde_json::from_slice(body).map_err(|e| format!("the body is not valid JSON: {e}"))?;
     if !payload.is_object() {
         return Err("the body is not a JSON object".to_owned());
@@ -210,6 +272,13 @@ pub fn webhook(body: &[u8]) -> Result<Draft, String> {
         }
     }
     draft.raw = pretty(&payload);
+    if wire::webhook::is_ours(&payload) {
+        draft.violations = wire::webhook::violations(&payload, body, headers, secret, now);
+        // Its incidents are its thread.
+        let incidents = array(&payload, "incidents").map(|i| format!("incident {}", text(i, "id")));
+        draft.follows = incidents.collect();
+    }
+    draft.key = headers.key.clone().unwrap_or_default();
     Ok(draft.bounded())
 }
 
@@ -265,6 +334,10 @@ pub fn email(envelope_from: &str, envelope_to: &[String], data: &[u8]) -> Draft 
     if draft.title.is_empty() {
         draft.title = "(no subject)".to_owned();
     }
+    draft.violations = wire::mail::violations(data);
+    draft.handle = wire::mail::message_id(data).unwrap_or_default();
+    draft.follows = wire::mail::references(data);
+    draft.key = draft.handle.clone();
     draft.bounded()
 }
 

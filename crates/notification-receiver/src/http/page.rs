@@ -10,11 +10,23 @@ use crate::{notification::Channel, store::Notification};
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
 
 /// The whole page.
-pub fn render(notifications: &[Notification], total: usize, channel: Option<Channel>) -> String {
-    let newest = notifications.first().map_or(0, |n| n.id);
+pub fn render(threads: &[Vec<Notification>], total: usize, channel: Option<Channel>) -> String {
+    let newest = threads.iter().flatten().map(|n| n.id).max().unwrap_or(0);
+    let edits: u32 = threads.iter().flatten().map(|n| n.edits).sum();
     let mut cards = String::new();
-    for notification in notifications {
-        card(&mut cards, notification);
+    for thread in threads {
+        match thread.as_slice() {
+            [] => {}
+            [one] => card(&mut cards, one),
+            [first, replies @ ..] => {
+                cards.push_str(r#"<section class="thread">"#);
+                card(&mut cards, first);
+                let word = if replies.len() == 1 { "reply" } else { "replies" };
+                let _ = write!(cards, r#"<div class="replies"><p class="count">{} {word}</p>"#, replies.len());
+                replies.iter().for_each(|n| card(&mut cards, n));
+                cards.push_str("</div></section>");
+            }
+        }
     }
     if cards.is_empty() {
         cards.push_str(
@@ -31,7 +43,7 @@ pub fn render(notifications: &[Notification], total: usize, channel: Option<Chan
         let current = if own == channel { r#" aria-current="page""# } else { "" };
         let _ = write!(filters, r#"<a href="{target}"{current}>{name}</a>"#);
     }
-    let shown = notifications.len();
+    let shown = threads.iter().map(Vec::len).sum::<usize>();
     let count = if shown < total { format!("the newest {shown} of {total}") } else { format!("{total}") };
     format!(
         r#"<!doctype html>
@@ -51,7 +63,7 @@ pub fn render(notifications: &[Notification], total: usize, channel: Option<Chan
 <nav aria-label="Channels">{filters}</nav>
 <button id="clear" type="button" hidden>Clear all</button>
 </header>
-<main id="list" data-newest="{newest}">
+<main id="list" data-newest="{newest}" data-edits="{edits}">
 <p class="count" role="status">{count} kept</p>
 {cards}
 </main>
@@ -77,7 +89,22 @@ fn card(out: &mut String, n: &Notification) {
     if !draft.to.is_empty() {
         let _ = write!(out, " · to {}", escape(&draft.to.join(", ")));
     }
+    if n.edits > 0 {
+        let times = if n.edits == 1 { "once" } else { "several times" };
+        let _ = write!(out, r#" · <span title="changed {}×">changed {times}</span>"#, n.edits);
+    }
+    if let Some(first) = n.repeats {
+        let _ = write!(out, r##" · <a href="#n{first}">came before</a>"##);
+    }
     out.push_str("</p>");
+    if !draft.violations.is_empty() {
+        let what = if draft.refused { "Refused" } else { "Breaks its medium's rules" };
+        let _ = write!(out, r#"<div class="violations" role="alert"><strong>{what}</strong><ul>"#);
+        for violation in &draft.violations {
+            let _ = write!(out, "<li><code>{}</code> {}</li>", escape(&violation.at), escape(&violation.what));
+        }
+        out.push_str("</ul></div>");
+    }
     if !draft.text.is_empty() {
         let _ = write!(out, r#"<pre class="text">{}</pre>"#, escape(&draft.text));
     }
@@ -130,14 +157,27 @@ mod tests {
             from: evil.clone(),
             to: vec![evil.clone()],
             fields: vec![Field { name: evil.clone(), value: evil.clone() }],
+            violations: vec![crate::wire::Violation::new(evil.clone(), evil.clone())],
             raw: evil,
             ..Draft::empty(Channel::Slack)
         };
-        let page = render(&[Notification { id: 1, received_at: OffsetDateTime::UNIX_EPOCH, draft }], 1, None);
+        let page = render(&[vec![Notification::new(1, OffsetDateTime::UNIX_EPOCH, draft)]], 1, None);
         assert_eq!(page.matches("<script").count(), 1, "the page's own");
         assert!(!page.contains("<img") && !page.contains("onerror='"));
         assert!(page.contains("1970-01-01 00:00:00 UTC"));
         assert_eq!(escape("\u{1b}[31m\u{202e}a\n\tb"), "\u{fffd}[31m\u{fffd}a\n\tb");
+    }
+
+    #[test]
+    fn a_thread_is_shown_as_one() {
+        let one = |id, edits| Notification {
+            edits,
+            ..Notification::new(id, OffsetDateTime::UNIX_EPOCH, Draft::empty(Channel::Slack))
+        };
+        let page = render(&[vec![one(1, 2), one(3, 0), one(4, 0)], vec![one(2, 0)]], 4, None);
+        assert!(page.contains(r#"data-newest="4" data-edits="2""#) && page.contains("2 replies"));
+        assert_eq!(page.matches(r#"class="thread""#).count(), 1);
+        assert!(page.contains("changed several times"));
     }
 
     #[test]
