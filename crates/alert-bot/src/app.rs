@@ -18,7 +18,7 @@ use crate::{
         self, AppState, Feed,
         access::{Access, WebhookAuth},
     },
-    journal::Journal,
+    journal::{Journal, audit},
     metrics::Metrics,
     notify::Notifier,
     observe::{Alertmanager, Observer, Prometheus},
@@ -82,7 +82,14 @@ pub async fn run_on(
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
     let (driver, send, control) = Driver::new(state, tools.clone(), policy.clone());
 
-    let notifier = Notifier::new(journal.clone(), metrics.clone(), config.notify_url()?)?;
+    let notifier = Notifier::new(
+        journal.clone(),
+        metrics.clone(),
+        config.notify.receivers()?,
+        config.notify.client()?,
+        &config.notify.console_url,
+        *config.notify.gather,
+    );
     let feed = Feed::start(journal.clone(), control.changes(), rt.shutdown.clone());
     let router = http::router(AppState {
         feed,
@@ -110,6 +117,7 @@ pub async fn run_on(
     tasks.spawn(driver::survey(tools.clone(), config.project.clone(), send.clone(), stop.clone()));
     tasks.spawn(driver::watch_stops(tools.clone(), send, stop.clone()));
     tasks.spawn(notifier.run(tools.posted.clone(), stop.clone()));
+    tasks.spawn(watch_audit(tools.journal.clone(), metrics.clone(), *config.audit_interval, stop.clone()));
     tasks.spawn(follow_policy(reloader, metrics, stop.clone()));
     tracing::info!(listen = %listener.local_addr()?, "listening");
     let grace = *config.common().shutdown_grace;
@@ -133,6 +141,28 @@ fn ready_when(rt: &Runtime, tools: &Tools) {
         let backend = backend.clone();
         async move { backend.ping().await.map_err(|e| e.to_string()) }
     });
+}
+
+/// Verifies the audit's chain now and then. It is broken for good once it is: no
+/// later look can make it whole.
+async fn watch_audit(journal: Journal, metrics: Metrics, every: Duration, stop: CancellationToken) {
+    loop {
+        match audit::verify(&journal).await {
+            Ok(report) => {
+                metrics.audit_ok.set(i64::from(report.intact));
+                metrics.audit_lines.set(report.lines);
+                metrics.audit_verified.set(Timestamp::now().millis() as f64 / 1000.0);
+                if let Some(error) = report.error {
+                    tracing::error!(error, lines = report.lines, "the audit is broken");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the audit cannot be verified"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
 }
 
 async fn follow_policy(mut reloader: Reloader, metrics: Metrics, stop: CancellationToken) {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use crate::notify::{self, MailSettings, Mailer, Receivers, Security, Slack, Webhook};
 use sqlx::postgres::PgConnectOptions;
 use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
 
@@ -49,6 +50,10 @@ pub struct Config {
     /// How often Alertmanager's list is read.
     #[arg(long, env = "RECONCILE_INTERVAL", default_value = "60s")]
     pub reconcile_interval: Duration,
+
+    /// How often the audit's chain is verified.
+    #[arg(long, env = "AUDIT_INTERVAL", default_value = "10m")]
+    pub audit_interval: Duration,
 
     /// What Alertmanager sends as bearer token, or as password of basic authentication.
     #[arg(long, env = "WEBHOOK_TOKEN")]
@@ -108,12 +113,9 @@ pub struct Config {
     #[arg(long, env = "GRAFANA_PASSWORD_FILE")]
     pub grafana_password_file: Option<PathBuf>,
 
-    /// Where messages to people are posted; none: they are logged only.
-    #[arg(long, env = "NOTIFY_WEBHOOK_URL")]
-    pub notify_url: Option<Secret>,
-    /// File with it.
-    #[arg(long, env = "NOTIFY_WEBHOOK_URL_FILE")]
-    pub notify_url_file: Option<PathBuf>,
+    /// Messages to people.
+    #[command(flatten)]
+    pub notify: Notify,
 }
 
 impl Config {
@@ -153,11 +155,161 @@ impl Config {
     pub fn grafana_password(&self) -> Result<Option<Secret>, ConfigError> {
         optional_secret("GRAFANA_PASSWORD", self.grafana_password.as_ref(), self.grafana_password_file.as_ref())
     }
+}
 
-    /// Where messages to people go.
-    pub fn notify_url(&self) -> Result<Option<Secret>, ConfigError> {
-        optional_secret("NOTIFY_WEBHOOK_URL", self.notify_url.as_ref(), self.notify_url_file.as_ref())
+/// Who is told when the bot is at its end. Nobody set up: it is logged.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Notify {
+    /// Where people see incidents: the links in messages begin with it.
+    #[arg(long, env = "CONSOLE_URL", default_value = "http://localhost:5000")]
+    pub console_url: String,
+    /// How long a call waits for others, to be one message with them.
+    #[arg(long = "notify-gather", env = "NOTIFY_GATHER", default_value = "2s")]
+    pub gather: Duration,
+    /// PEM file of certificate authorities to trust beside the public ones.
+    #[arg(long = "notify-ca-file", env = "NOTIFY_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Slack's Web API, or what speaks like it.
+    #[arg(long = "notify-slack-api-url", env = "NOTIFY_SLACK_API_URL", default_value = "https://slack.com/api")]
+    pub slack_api_url: String,
+    /// A Slack bot's token; needs the channel.
+    #[arg(long = "notify-slack-token", env = "NOTIFY_SLACK_TOKEN")]
+    pub slack_token: Option<Secret>,
+    /// File with it.
+    #[arg(long = "notify-slack-token-file", env = "NOTIFY_SLACK_TOKEN_FILE")]
+    pub slack_token_file: Option<PathBuf>,
+    /// The channel, by name or id.
+    #[arg(long = "notify-slack-channel", env = "NOTIFY_SLACK_CHANNEL", default_value = "")]
+    pub slack_channel: String,
+    /// Instead of a token: an incoming webhook's address. No threads then.
+    #[arg(long = "notify-slack-webhook-url", env = "NOTIFY_SLACK_WEBHOOK_URL")]
+    pub slack_webhook_url: Option<Secret>,
+    /// File with it.
+    #[arg(long = "notify-slack-webhook-url-file", env = "NOTIFY_SLACK_WEBHOOK_URL_FILE")]
+    pub slack_webhook_url_file: Option<PathBuf>,
+
+    /// Mail server, `HOST:PORT`; empty: no mail.
+    #[arg(long = "notify-smtp-addr", env = "NOTIFY_SMTP_ADDR", default_value = "")]
+    pub smtp_addr: String,
+    /// How the connection to it is protected.
+    #[arg(long = "notify-smtp-security", env = "NOTIFY_SMTP_SECURITY", default_value = "none")]
+    pub smtp_security: Security,
+    /// User name there; empty: no login.
+    #[arg(long = "notify-smtp-username", env = "NOTIFY_SMTP_USERNAME", default_value = "")]
+    pub smtp_username: String,
+    /// Its password.
+    #[arg(long = "notify-smtp-password", env = "NOTIFY_SMTP_PASSWORD")]
+    pub smtp_password: Option<Secret>,
+    /// File with it.
+    #[arg(long = "notify-smtp-password-file", env = "NOTIFY_SMTP_PASSWORD_FILE")]
+    pub smtp_password_file: Option<PathBuf>,
+    /// Sender of mails.
+    #[arg(long = "notify-mail-from", env = "NOTIFY_MAIL_FROM", default_value = "alert-bot@selfheal.local")]
+    pub mail_from: String,
+    /// Recipients, separated by commas.
+    #[arg(long = "notify-mail-to", env = "NOTIFY_MAIL_TO", default_value = "oncall@selfheal.local")]
+    pub mail_to: String,
+
+    /// One's own endpoint; none: it is not told.
+    #[arg(long = "notify-webhook-url", env = "NOTIFY_WEBHOOK_URL")]
+    pub webhook_url: Option<Secret>,
+    /// File with it.
+    #[arg(long = "notify-webhook-url-file", env = "NOTIFY_WEBHOOK_URL_FILE")]
+    pub webhook_url_file: Option<PathBuf>,
+    /// Signs what is posted there.
+    #[arg(long = "notify-webhook-secret", env = "NOTIFY_WEBHOOK_SECRET")]
+    pub webhook_secret: Option<Secret>,
+    /// File with it.
+    #[arg(long = "notify-webhook-secret-file", env = "NOTIFY_WEBHOOK_SECRET_FILE")]
+    pub webhook_secret_file: Option<PathBuf>,
+}
+
+impl Notify {
+    /// Everyone who is set up.
+    ///
+    /// # Errors
+    /// The setting that is wrong.
+    pub fn receivers(&self) -> Result<Receivers, ConfigError> {
+        Ok(Receivers { slack: self.slack()?, mail: self.mail()?, webhook: self.webhook()? })
     }
+
+    /// The client that reaches them.
+    ///
+    /// # Errors
+    /// The authorities cannot be read.
+    pub fn client(&self) -> Result<reqwest::Client, ConfigError> {
+        notify::client(self.ca_file.as_deref()).map_err(|e| ConfigError::new("NOTIFY_CA_FILE", e))
+    }
+
+    fn slack(&self) -> Result<Option<Slack>, ConfigError> {
+        let token = optional_secret("NOTIFY_SLACK_TOKEN", self.slack_token.as_ref(), self.slack_token_file.as_ref())?;
+        let hook = optional_secret(
+            "NOTIFY_SLACK_WEBHOOK_URL",
+            self.slack_webhook_url.as_ref(),
+            self.slack_webhook_url_file.as_ref(),
+        )?;
+        match (token, hook) {
+            (Some(_), Some(_)) => {
+                Err(ConfigError::new("NOTIFY_SLACK_WEBHOOK_URL", "is not used with NOTIFY_SLACK_TOKEN"))
+            }
+            (Some(_), None) if self.slack_channel.is_empty() => {
+                Err(ConfigError::new("NOTIFY_SLACK_CHANNEL", "is required with NOTIFY_SLACK_TOKEN"))
+            }
+            (Some(token), None) => {
+                web_address("NOTIFY_SLACK_API_URL", &self.slack_api_url)?;
+                let (api, channel) = (self.slack_api_url.clone(), self.slack_channel.clone());
+                Ok(Some(Slack::Bot { api, token, channel }))
+            }
+            (None, Some(hook)) => {
+                web_address("NOTIFY_SLACK_WEBHOOK_URL", hook.expose())?;
+                Ok(Some(Slack::Hook(hook)))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn mail(&self) -> Result<Option<Mailer>, ConfigError> {
+        if self.smtp_addr.is_empty() {
+            return Ok(None);
+        }
+        let password =
+            optional_secret("NOTIFY_SMTP_PASSWORD", self.smtp_password.as_ref(), self.smtp_password_file.as_ref())?;
+        let login = match (self.smtp_username.as_str(), password) {
+            ("", _) => None,
+            (_, None) => return Err(ConfigError::new("NOTIFY_SMTP_PASSWORD", "is required with NOTIFY_SMTP_USERNAME")),
+            (_, Some(_)) if self.smtp_security == Security::None => {
+                return Err(ConfigError::new("NOTIFY_SMTP_SECURITY", "a password is sent over tls or starttls only"));
+            }
+            (name, Some(password)) => Some((name.to_owned(), password)),
+        };
+        let settings = MailSettings {
+            server: self.smtp_addr.clone(),
+            security: self.smtp_security,
+            authorities: self.ca_file.clone(),
+            login,
+            from: self.mail_from.clone(),
+            to: self.mail_to.clone(),
+        };
+        Mailer::new(&settings, notify::LIMIT).map(Some).map_err(|(variable, why)| ConfigError::new(variable, why))
+    }
+
+    fn webhook(&self) -> Result<Option<Webhook>, ConfigError> {
+        let url = optional_secret("NOTIFY_WEBHOOK_URL", self.webhook_url.as_ref(), self.webhook_url_file.as_ref())?;
+        let secret =
+            optional_secret("NOTIFY_WEBHOOK_SECRET", self.webhook_secret.as_ref(), self.webhook_secret_file.as_ref())?;
+        let Some(url) = url else { return Ok(None) };
+        web_address("NOTIFY_WEBHOOK_URL", url.expose())?;
+        Ok(Some(Webhook { url, secret }))
+    }
+}
+
+/// Without repeating it: it may carry a secret.
+fn web_address(variable: &str, url: &str) -> Result<(), ConfigError> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(());
+    }
+    Err(ConfigError::new(variable, "must start with http:// or https://"))
 }
 
 impl Service for Config {
@@ -184,8 +336,12 @@ impl Service for Config {
             return Err(ConfigError::new("TRUSTED_NETWORKS", "is required with READ_ACCESS=networks"));
         }
         self.guard_token()?;
-        self.notify_url()?;
         self.diagnosis()?;
+        self.notify.receivers()?;
+        self.notify.client()?;
+        if !self.notify.console_url.is_empty() {
+            web_address("CONSOLE_URL", &self.notify.console_url)?;
+        }
         if self.grafana_password()?.is_none() && !self.grafana_url.is_empty() {
             return Err(ConfigError::new("GRAFANA_PASSWORD", "is required with GRAFANA_URL"));
         }
@@ -202,8 +358,12 @@ impl Service for Config {
         if self.project.is_empty() {
             return Err(ConfigError::new("TARGET_PROJECT", "is empty"));
         }
-        if self.reconcile_interval.is_zero() {
-            return Err(ConfigError::new("RECONCILE_INTERVAL", "must be more than 0"));
+        for (variable, interval) in
+            [("RECONCILE_INTERVAL", self.reconcile_interval), ("AUDIT_INTERVAL", self.audit_interval)]
+        {
+            if interval.is_zero() {
+                return Err(ConfigError::new(variable, "must be more than 0"));
+            }
         }
         crate::backend::docker::DockerBackend::new(&self.docker_host, None)
             .map_err(|e| ConfigError::new("DOCKER_HOST", e))?;

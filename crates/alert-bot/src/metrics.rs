@@ -1,9 +1,12 @@
 //! The bot's own metrics.
 
-use prometheus::{Error, Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Error, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
 
-use crate::engine::{Outcome, Reason, Verdict};
+use crate::{
+    engine::{Outcome, Reason, Verdict},
+    policy::Receiver,
+};
 
 /// Seconds, from an alert's beginning to what is measured.
 const REPAIR_BUCKETS: &[f64] =
@@ -30,12 +33,12 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// `alertbot_budget_remaining{target}`
     pub budget: IntGaugeVec,
-    /// `alertbot_time_to_detect_seconds`
-    pub detect: Histogram,
-    /// `alertbot_time_to_act_seconds`
-    pub act: Histogram,
-    /// `alertbot_time_to_repair_seconds`
-    pub repair: Histogram,
+    /// `alertbot_time_to_detect_seconds{rule}`
+    pub detect: HistogramVec,
+    /// `alertbot_time_to_act_seconds{rule}`
+    pub act: HistogramVec,
+    /// `alertbot_time_to_repair_seconds{rule,cause}`: the cause is the service that was repaired.
+    pub repair: HistogramVec,
     /// `alertbot_journal_lag_seconds`
     pub lag: prometheus::Gauge,
     /// `alertbot_journal_errors_total`
@@ -46,10 +49,20 @@ pub struct Metrics {
     pub reconciles: IntCounterVec,
     /// `alertbot_policy_loads_total{result}`
     pub policy: IntCounterVec,
-    /// `alertbot_escalations_total{result}`: queued, delivered, failed.
+    /// `alertbot_escalations_total{level,receiver,result}`: queued, delivered, failed.
     pub escalations: IntCounterVec,
     /// `alertbot_annotations_total{result}`
     pub annotations: IntCounterVec,
+    /// `alertbot_audit_ok`
+    pub audit_ok: IntGauge,
+    /// `alertbot_audit_lines`
+    pub audit_lines: IntGauge,
+    /// `alertbot_audit_verified_timestamp_seconds`
+    pub audit_verified: prometheus::Gauge,
+    /// `alertbot_frozen{by}`: operator, storm.
+    pub frozen: IntGaugeVec,
+    /// `alertbot_messages_waiting`
+    pub waiting: IntGauge,
 }
 
 impl Metrics {
@@ -96,19 +109,22 @@ impl Metrics {
                 "Actions left for a target within its rule's window.",
                 &["target"],
             )?,
-            detect: registry.histogram(
+            detect: registry.histogram_vec(
                 "alertbot_time_to_detect_seconds",
                 "Time from an alert's beginning to its incident, in seconds.",
+                &["rule"],
                 REPAIR_BUCKETS,
             )?,
-            act: registry.histogram(
+            act: registry.histogram_vec(
                 "alertbot_time_to_act_seconds",
                 "Time from an incident's opening to its first action, in seconds.",
+                &["rule"],
                 LATENCY_BUCKETS,
             )?,
-            repair: registry.histogram(
+            repair: registry.histogram_vec(
                 "alertbot_time_to_repair_seconds",
                 "Time from an alert's beginning to its verified repair, in seconds.",
+                &["rule", "cause"],
                 REPAIR_BUCKETS,
             )?,
             lag: registry.gauge(
@@ -130,13 +146,37 @@ impl Metrics {
                 "Changes of the policy file, taken or rejected.",
                 &["result"],
             )?,
-            escalations: registry.counter_vec("alertbot_escalations_total", "Messages to people.", &["result"])?,
+            escalations: registry.counter_vec(
+                "alertbot_escalations_total",
+                "Messages to people, by level of the ladder, receiver and result.",
+                &["level", "receiver", "result"],
+            )?,
             annotations: registry.counter_vec(
                 "alertbot_annotations_total",
                 "Annotations sent to Grafana.",
                 &["result"],
             )?,
+            audit_ok: registry
+                .int_gauge("alertbot_audit_ok", "1 while every line of the audit fits the one before it.")?,
+            audit_lines: registry
+                .int_gauge("alertbot_audit_lines", "Lines of the audit, when it was verified last.")?,
+            audit_verified: registry.gauge(
+                "alertbot_audit_verified_timestamp_seconds",
+                "When the audit was verified last, in seconds since the epoch.",
+            )?,
+            frozen: registry.int_gauge_vec(
+                "alertbot_frozen",
+                "1 while nothing is acted on, by whose order.",
+                &["by"],
+            )?,
+            waiting: registry
+                .int_gauge("alertbot_messages_waiting", "Messages to people that nobody has taken yet.")?,
         };
+        // Unverified is not broken: the first look comes right after the start.
+        metrics.audit_ok.set(1);
+        for by in ["operator", "storm"] {
+            metrics.frozen.with_label_values(&[by]);
+        }
         for result in ["accepted", "malformed", "unauthorized", "unavailable"] {
             metrics.webhooks.with_label_values(&[result]);
         }
@@ -161,8 +201,10 @@ impl Metrics {
         for result in ["replaced", "rejected"] {
             metrics.policy.with_label_values(&[result]);
         }
-        for result in ["queued", "delivered", "failed"] {
-            metrics.escalations.with_label_values(&[result]);
+        for receiver in Receiver::ALL {
+            for result in ["queued", "delivered", "failed"] {
+                metrics.escalations.with_label_values(&["1", receiver.as_str(), result]);
+            }
         }
         Ok(metrics)
     }

@@ -24,8 +24,8 @@ use crate::{
     backend::Backend,
     diagnose::Diagnosis,
     engine::{
-        Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Phase, Source, State, Topology,
-        decide,
+        Action, ActionStatus, Alert, Command, Effect, Event, Incident, Note, NoteKind, Outcome, Phase, Source, State,
+        Topology, decide,
     },
     intake,
     journal::{Delivery, Journal},
@@ -345,6 +345,11 @@ impl Driver {
             Effect::Put(incident) if incident.phase == Phase::Closed => {
                 let outcome = incident.outcome.map_or("unknown", |o| o.as_str());
                 metrics.incidents.with_label_values(&[outcome]).inc();
+                if let (Some(Outcome::Healed), Some(closed_at)) = (incident.outcome, incident.closed_at) {
+                    let cause = incident.target.as_ref().map_or("none", |t| t.service.as_str());
+                    let repair = metrics.repair.with_label_values(&[rule_of(incident), cause]);
+                    repair.observe(closed_at.since(incident.starts_at).as_secs_f64());
+                }
                 self.spans.end(&incident.id);
             }
             Effect::Put(_) => {}
@@ -357,13 +362,13 @@ impl Driver {
                 } else if action.status == ActionStatus::Intended
                     && let Some(incident) = self.state.incident(&action.incident)
                 {
-                    metrics.act.observe(action.intended_at.since(incident.opened_at).as_secs_f64());
+                    metrics
+                        .act
+                        .with_label_values(&[&action.rule])
+                        .observe(action.intended_at.since(incident.opened_at).as_secs_f64());
                 }
             }
-            Effect::Page(_) => {
-                metrics.escalations.with_label_values(&["queued"]).inc();
-                self.tools.posted.notify_one();
-            }
+            Effect::Page(_) => self.tools.posted.notify_one(),
             Effect::Note(note) => self.account_note(note),
             _ => {}
         }
@@ -388,7 +393,10 @@ impl Driver {
         match note.kind {
             NoteKind::Opened | NoteKind::Adopted | NoteKind::Reopened => {
                 if let Some(known) = known {
-                    metrics.detect.observe(note.at.since(known.starts_at).as_secs_f64());
+                    metrics
+                        .detect
+                        .with_label_values(&[rule_of(known)])
+                        .observe(note.at.since(known.starts_at).as_secs_f64());
                 }
             }
             NoteKind::Decision => {
@@ -400,13 +408,6 @@ impl Driver {
                 let verdict = note.text.split(':').next().unwrap_or_default().to_owned();
                 metrics.verdicts.with_label_values(&[&verdict]).inc();
                 self.spans.verified(incident, &verdict);
-            }
-            NoteKind::Closed => {
-                let healed = note.data.get("outcome").and_then(|o| o.as_str()) == Some("healed");
-                let starts_at = note.data.get("starts_at").and_then(|s| s.as_str()).and_then(Timestamp::parse);
-                if let (true, Some(starts_at)) = (healed, starts_at) {
-                    metrics.repair.observe(note.at.since(starts_at).as_secs_f64());
-                }
             }
             _ => {}
         }
@@ -431,11 +432,21 @@ impl Driver {
         if let Ok(lag) = self.tools.journal.lag(now).await {
             metrics.lag.set(lag.as_secs_f64());
         }
+        let freeze = self.state.freeze().filter(|f| f.holds(now));
+        for (by, storm) in [("operator", false), ("storm", true)] {
+            let holds = freeze.is_some_and(|f| f.storm == storm);
+            metrics.frozen.with_label_values(&[by]).set(i64::from(holds));
+        }
         metrics.budget.reset();
         for (target, left) in self.state.budgets(now) {
             metrics.budget.with_label_values(&[&target]).set(left);
         }
     }
+}
+
+/// The label: the policy's rules are a closed set.
+fn rule_of(incident: &Incident) -> &str {
+    incident.rule.as_ref().map_or("none", |r| r.name.as_str())
 }
 
 fn is_durable(effect: &Effect) -> bool {

@@ -12,7 +12,7 @@ use super::{
     target::Refusal,
     topology::Topology,
 };
-use crate::timestamp::Timestamp;
+use crate::{policy::Receiver, timestamp::Timestamp};
 
 /// How an alert came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -369,4 +369,36 @@ pub struct Page {
     pub title: String,
     /// What, where, what was tried.
     pub text: String,
+    /// Why it is sent.
+    #[serde(default)]
+    pub kind: PageKind,
+    /// To whom, if they are set up; nobody named: to all.
+    #[serde(default)]
+    pub to: Vec<Receiver>,
+    /// How many levels of the ladder were sent with it.
+    #[serde(default)]
+    pub levels: usize,
+    /// Who is told next, unless somebody takes over.
+    #[serde(default)]
+    pub next: Option<NextLevel>,
+}
+
+/// Why people are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageKind {
+    /// They are needed.
+    #[default]
+    Call,
+    /// Something has changed about what they were called for.
+    Update,
+}
+
+/// The next level of the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextLevel {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub to: Vec<Receiver>,
 }

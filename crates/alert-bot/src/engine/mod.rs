@@ -26,8 +26,8 @@ mod turn;
 pub(crate) mod verifying;
 
 pub use event::{
-    AlertLook, AlertStatus, CallOutcome, Command, Effect, Event, Note, NoteKind, Page, Probe, Seen, Sli, Snapshot,
-    Source, Tri,
+    AlertLook, AlertStatus, CallOutcome, Command, Effect, Event, NextLevel, Note, NoteKind, Page, PageKind, Probe,
+    Seen, Sli, Snapshot, Source, Tri,
 };
 pub use model::{
     Action, ActionStatus, Alert, AlertKey, Decision, Health, Incident, Judgement, Outcome, Phase, RunState, Status,

@@ -133,6 +133,7 @@ impl Turn<'_> {
                 incident.verification = None;
                 self.push(Effect::Answered(Ask::Probe(incident.id.clone())));
                 self.decide_not(&mut incident, Reason::TakenOver, format!("taken over by {}", order.by));
+                self.update(&incident, "taken over");
                 self.put(incident);
             }
             OperatorCommand::Retry => {

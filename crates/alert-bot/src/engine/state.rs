@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    event::{Ask, Effect},
+    event::{Ask, Effect, Page, PageKind},
+    ladder::Told,
     model::{Action, ActionStatus, Alert, AlertKey, Incident, Outcome, Phase, Status},
     operator::Freeze,
     topology::Topology,
@@ -75,7 +76,7 @@ pub struct State {
     pub(super) in_flight: BTreeMap<String, Action>,
     pub(super) stamps: BTreeMap<String, BTreeMap<String, Stamp>>,
     pub(super) attempts: BTreeMap<StepKey, Attempts>,
-    pub(super) pages: BTreeMap<String, Timestamp>,
+    pub(super) pages: BTreeMap<String, Told>,
     /// Services whose incident was healed, by which and when: what depends on them needs a moment.
     pub(super) recovered: BTreeMap<String, Recovery>,
     /// Containers that a person has stopped.
@@ -133,9 +134,7 @@ impl State {
             Effect::Ended(key, at) => {
                 self.ended.insert(key.clone(), Ended { at: *at, may_reopen: false });
             }
-            Effect::Page(page) => {
-                self.pages.insert(page.about.clone(), page.at);
-            }
+            Effect::Page(page) => self.told(page),
             Effect::Freeze(freeze) => self.freeze = freeze.as_deref().cloned(),
             Effect::ManualStop(target, at) => match at {
                 Some(at) => {
@@ -163,6 +162,13 @@ impl State {
                 self.asked.remove(ask);
             }
             Effect::Note(_) | Effect::Do(_) => {}
+        }
+    }
+
+    fn told(&mut self, page: &Page) {
+        if page.kind == PageKind::Call {
+            let told = Told::after(page, self.pages.get(&page.about));
+            self.pages.insert(page.about.clone(), told);
         }
     }
 
@@ -253,7 +259,7 @@ impl State {
         let open: BTreeSet<AlertKey> = self.open.values().map(Incident::key).collect();
         let ended = &self.ended;
         self.attempts.retain(|(key, ..), _| open.contains(key) || ended.contains_key(key));
-        self.pages.retain(|_, at| *at >= horizon);
+        self.pages.retain(|_, told| told.at >= horizon);
         let settled = now.minus(RECOVERY);
         self.recovered.retain(|_, recovery| recovery.at >= settled);
         let oldest = now.minus(LONGEST_WINDOW);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{
-    event::{Effect, NoteKind, Page},
+    event::{Effect, NoteKind, Page, PageKind},
     model::Incident,
     operator::Freeze,
     state::State,
@@ -78,6 +78,10 @@ impl Turn<'_> {
             at: self.now,
             title: "Too much burns at once: nothing is acted on".to_owned(),
             text: format!("{why}. Nothing is acted on until {until}, or until somebody unfreezes."),
+            kind: PageKind::Call,
+            to: Vec::new(),
+            levels: 1,
+            next: None,
         })));
     }
 

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     Event, Reason,
-    event::{Ask, Command, Effect, Note, NoteKind, Page},
+    event::{Ask, Command, Effect, Note, NoteKind},
     gates::{self, Case},
+    ladder::audible,
     model::{Decision, Incident, Outcome, Phase, RunState},
     state::State,
     target::Refusal,
@@ -22,8 +23,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A manual alert that is not repeated for this long is over (Alertmanager's own
 /// `resolve_timeout`).
 const MANUAL_LEASE: Duration = Duration::from_secs(300);
-/// People are told about the same target once in this time.
-const PAGE_EVERY: Duration = Duration::from_secs(1800);
 /// A stop within this time of an action of the bot is the bot's own.
 const OWN_STOP: Duration = Duration::from_secs(120);
 /// When to look again after a refusal that only a change outside can lift.
@@ -132,6 +131,7 @@ impl<'a> Turn<'a> {
                 Phase::Acting | Phase::Escalated | Phase::Closed => {}
             }
         }
+        self.climb();
     }
 
     fn probe_if_due(&mut self, incident: &Incident) {
@@ -215,6 +215,10 @@ impl<'a> Turn<'a> {
                 self.page(&mut incident, &refusal.text);
                 self.put(incident);
             }
+            Reason::LeftToPeople | Reason::NoPolicy if audible(&incident) => {
+                self.page(&mut incident, &refusal.text);
+                self.put(incident);
+            }
             _ => self.put(incident),
         }
     }
@@ -293,31 +297,6 @@ impl<'a> Turn<'a> {
         self.close(incident, outcome, "the alert has ended meanwhile");
     }
 
-    /// Tells people, unless they were told about the same target lately.
-    pub(super) fn page(&mut self, incident: &mut Incident, why: &str) {
-        let about = incident
-            .target
-            .as_ref()
-            .map(|t| t.name.clone())
-            .or_else(|| incident.service())
-            .unwrap_or_else(|| incident.alert.name().to_owned());
-        let told = self.state.pages.get(&about).is_some_and(|at| self.now.since(*at) < PAGE_EVERY);
-        incident.escalated_at = Some(self.now);
-        let data = json!({ "about": about, "joined": told });
-        self.note(incident, NoteKind::Escalated, None, why, data);
-        if told {
-            return;
-        }
-        let tried = incident.action.as_ref().map_or_else(|| "nothing yet".to_owned(), Clone::clone);
-        self.push(Effect::Page(Box::new(Page {
-            title: format!("{} on {about} needs people", incident.alert.name()),
-            text: format!("{why}. Incident {}, tried: {tried}.", incident.id),
-            about,
-            incident: incident.id.clone(),
-            at: self.now,
-        })));
-    }
-
     pub(super) fn close(&mut self, mut incident: Incident, outcome: Outcome, why: &str) {
         incident.phase = Phase::Closed;
         incident.outcome = Some(outcome);
@@ -331,6 +310,7 @@ impl<'a> Turn<'a> {
             json!({ "outcome": outcome, "starts_at": incident.starts_at }),
         );
         self.push(Effect::Answered(Ask::Resolve(incident.id.clone())));
+        self.update(&incident, why);
         self.put(incident);
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::TryStreamExt;
 use sqlx::Row;
 
-use super::{Delivery, Due, Journal, Result};
+use super::{Delivery, Journal, Result};
 use crate::{
     engine::{
         Action, AlertKey, Effect, Ended, Freeze, Incident, MEMORY, Outcome, Page, RECOVERY, Recovery, Scope, State,
@@ -82,8 +82,9 @@ impl Journal {
             state.apply(&Effect::ManualStop(row.get(0), Some(Timestamp::from_millis(row.get(1)))));
         }
         drop(rows);
-        let mut rows =
-            sqlx::query("SELECT doc FROM outbox WHERE at >= ? ORDER BY at").bind(horizon.millis()).fetch(&self.readers);
+        let mut rows = sqlx::query("SELECT doc FROM outbox WHERE at >= ? ORDER BY at, id")
+            .bind(horizon.millis())
+            .fetch(&self.readers);
         while let Some(row) = rows.try_next().await? {
             let page: Page = serde_json::from_str(row.get(0))?;
             state.apply(&Effect::Page(Box::new(page)));
@@ -113,18 +114,5 @@ impl Journal {
                 .fetch_one(&self.readers)
                 .await?;
         Ok(oldest.map_or(Duration::ZERO, |at| now.since(Timestamp::from_millis(at))))
-    }
-
-    /// Messages to people that are due.
-    pub async fn outbox_due(&self, now: Timestamp) -> Result<Vec<Due>> {
-        let rows = sqlx::query(
-            "SELECT id, attempts, doc FROM outbox WHERE delivered_at IS NULL AND next_at <= ? ORDER BY id LIMIT 20",
-        )
-        .bind(now.millis())
-        .fetch_all(&self.readers)
-        .await?;
-        rows.into_iter()
-            .map(|row| Ok(Due { id: row.get(0), attempts: row.get(1), page: serde_json::from_str(row.get(2))? }))
-            .collect()
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod audit;
 mod load;
+pub mod outbox;
 pub mod read;
 mod writer;
 
@@ -18,10 +19,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    engine::{Effect, Page},
-    timestamp::Timestamp,
-};
+use crate::{engine::Effect, timestamp::Timestamp};
 
 /// Why the journal could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,21 +54,11 @@ pub struct Delivery {
     pub body: Vec<u8>,
 }
 
-/// A message to people that is not delivered yet.
-#[derive(Clone, Debug)]
-pub struct Due {
-    /// Row.
-    pub id: i64,
-    /// How often it was tried.
-    pub attempts: i64,
-    /// The message.
-    pub page: Page,
-}
-
 enum Job {
     Effects { effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp, reply: Reply },
     Quarantine { at: Timestamp, reason: String, body: Vec<u8>, reply: Reply },
-    Outbox { id: i64, delivered: bool, next_at: Timestamp, now: Timestamp, reply: Reply },
+    Gather { taken: Vec<i64>, messages: Vec<outbox::Envelope>, now: Timestamp, reply: Reply },
+    Tried { message: Box<outbox::Message>, tried: outbox::Tried, now: Timestamp, reply: Reply },
     Prune { before: Timestamp, reply: Reply },
 }
 
@@ -134,11 +122,6 @@ impl Journal {
     /// Keeps what could not be read.
     pub async fn quarantine(&self, at: Timestamp, reason: String, body: Vec<u8>) -> Result<()> {
         self.job(|reply| Job::Quarantine { at, reason, body, reply }).await
-    }
-
-    /// Writes down how an attempt to deliver a message went.
-    pub async fn outbox_tried(&self, id: i64, delivered: bool, next_at: Timestamp, now: Timestamp) -> Result<()> {
-        self.job(|reply| Job::Outbox { id, delivered, next_at, now, reply }).await
     }
 
     /// Deletes bodies of processed notifications that are older than `before`.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     Intake, Job, JournalError, Result,
     audit::{GENESIS, Hash, Line},
+    outbox,
 };
 use crate::{
     engine::{Action, Effect, Freeze, Incident, Note, Page},
@@ -115,9 +116,8 @@ impl Writer {
         let (result, reply) = match job {
             Job::Effects { effects, processed, now, reply } => (self.effects(&effects, &processed, now).await, reply),
             Job::Quarantine { at, reason, body, reply } => (self.quarantine(at, &reason, &body).await, reply),
-            Job::Outbox { id, delivered, next_at, now, reply } => {
-                (self.outbox_tried(id, delivered.then_some(now), next_at).await, reply)
-            }
+            Job::Gather { taken, messages, now, reply } => (self.gather(&taken, &messages, now).await, reply),
+            Job::Tried { message, tried, now, reply } => (self.tried(&message, &tried, now).await, reply),
             Job::Prune { before, reply } => (self.prune(before).await, reply),
         };
         if result.is_err() {
@@ -195,14 +195,12 @@ impl Writer {
         Ok(tx.commit().await?)
     }
 
-    async fn outbox_tried(&mut self, id: i64, delivered_at: Option<Timestamp>, next_at: Timestamp) -> Result<()> {
-        sqlx::query("UPDATE outbox SET attempts = attempts + 1, delivered_at = ?, next_at = ? WHERE id = ?")
-            .bind(delivered_at.map(Timestamp::millis))
-            .bind(next_at.millis())
-            .bind(id)
-            .execute(self.connection().await?)
-            .await?;
-        Ok(())
+    async fn gather(&mut self, taken: &[i64], messages: &[outbox::Envelope], now: Timestamp) -> Result<()> {
+        outbox::gather(self.connection().await?, taken, messages, now).await
+    }
+
+    async fn tried(&mut self, message: &outbox::Message, tried: &outbox::Tried, now: Timestamp) -> Result<()> {
+        outbox::tried(self.connection().await?, message, tried, now).await
     }
 
     async fn prune(&mut self, before: Timestamp) -> Result<()> {
@@ -214,7 +212,7 @@ impl Writer {
         .bind(before.millis())
         .execute(self.connection().await?)
         .await?;
-        Ok(())
+        outbox::prune(self.connection().await?, before).await
     }
 }
 

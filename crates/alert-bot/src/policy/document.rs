@@ -64,6 +64,7 @@ struct LimitsDoc {
 struct LevelDoc {
     after: Period,
     to: Vec<Receiver>,
+    severity: Option<OneOrMany>,
 }
 
 #[derive(Deserialize)]
@@ -306,9 +307,8 @@ fn escalation(doc: &Spanned<Vec<LevelDoc>>, faults: &mut Faults) -> Vec<Level> {
     let at = line(doc);
     let levels = &doc.value;
     // Whoever is told later would be told of something that nobody knows of yet.
-    faults.check(levels.first().is_some_and(|level| level.after.get().is_zero()), at, || {
-        "escalation needs a first level with after: 0s".to_owned()
-    });
+    let first = levels.first().is_some_and(|level| level.after.get().is_zero() && level.severity.is_none());
+    faults.check(first, at, || "escalation needs a first level with after: 0s and of any severity".to_owned());
     faults.check(levels.windows(2).all(|pair| pair[0].after < pair[1].after), at, || {
         "each level of escalation must come after the one before it".to_owned()
     });
@@ -318,7 +318,12 @@ fn escalation(doc: &Spanned<Vec<LevelDoc>>, faults: &mut Faults) -> Vec<Level> {
     faults.check(levels.iter().all(|level| level.after.get() <= LONGEST_WINDOW), at, || {
         format!("a level of escalation must come within {}", Period(LONGEST_WINDOW))
     });
-    levels.iter().map(|level| Level { after: level.after, to: level.to.clone() }).collect()
+    let severities = |level: &LevelDoc| match &level.severity {
+        None => Vec::new(),
+        Some(OneOrMany::One(severity)) => vec![severity.clone()],
+        Some(OneOrMany::Many(severities)) => severities.clone(),
+    };
+    levels.iter().map(|level| Level { after: level.after, to: level.to.clone(), severity: severities(level) }).collect()
 }
 
 fn because_plan(

@@ -111,6 +111,9 @@ pub struct Level {
     pub after: Period,
     /// Who is told.
     pub to: Vec<Receiver>,
+    /// Of alerts with one of these severities only; none named: of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub severity: Vec<String>,
 }
 
 /// A way to people.
@@ -141,7 +144,7 @@ impl Receiver {
 
 /// The ladder of a policy that names none: everybody at once.
 pub fn default_escalation() -> Vec<Level> {
-    vec![Level { after: Period::from_secs(0), to: Receiver::ALL.to_vec() }]
+    vec![Level { after: Period::from_secs(0), to: Receiver::ALL.to_vec(), severity: Vec::new() }]
 }
 
 /// What a rule wants done.
@@ -387,8 +390,12 @@ impl Policy {
     }
 
     /// Who is told of an incident under this rule, and when.
-    pub fn ladder<'a>(&'a self, rule: Option<&'a Rule>) -> &'a [Level] {
-        rule.and_then(|r| r.escalation.as_deref()).unwrap_or(&self.escalation)
+    pub fn ladder(&self, rule: Option<&Rule>, severity: Option<&str>) -> Vec<Level> {
+        let ladder = rule.and_then(|r| r.escalation.as_ref()).unwrap_or(&self.escalation);
+        let meant = |level: &&Level| {
+            level.severity.is_empty() || severity.is_some_and(|s| level.severity.iter().any(|wanted| wanted == s))
+        };
+        ladder.iter().filter(meant).cloned().collect()
     }
 
     /// The first rule meant for an alert with these labels.

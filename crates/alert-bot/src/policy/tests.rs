@@ -127,9 +127,14 @@ fn a_ladder_begins_at_once_and_rises() {
     let with = |ladder: &str| format!("{HEAD}escalation: {ladder}\n{}", rule(HEAL).strip_prefix(HEAD).unwrap());
     let policy = Policy::parse(&with("[{after: 0s, to: [slack]}, {after: 5m, to: [email, webhook]}]")).unwrap();
     assert_eq!(policy.escalation[1].to, [Receiver::Email, Receiver::Webhook]);
-    assert_eq!(policy.ladder(Some(&policy.rules[0])), policy.escalation);
+    assert_eq!(policy.ladder(Some(&policy.rules[0]), None), policy.escalation);
     assert_eq!(Policy::parse(&rule(HEAL)).unwrap().escalation, default_escalation());
+    let strict = "[{after: 0s, to: [slack]}, {after: 5m, to: [email], severity: critical}]";
+    let policy = Policy::parse(&with(strict)).unwrap();
+    let levels = |severity| policy.ladder(None, severity).len();
+    assert_eq!((levels(Some("critical")), levels(Some("warning")), levels(None)), (2, 1, 1));
     for (ladder, says) in [
+        ("[{after: 0s, to: [slack], severity: critical}]", "of any severity"),
         ("[]", "first level with after: 0s"),
         ("[{after: 1m, to: [slack]}]", "first level with after: 0s"),
         ("[{after: 0s, to: [slack]}, {after: 0s, to: [email]}]", "come after the one before it"),
@@ -145,5 +150,5 @@ fn a_ladder_begins_at_once_and_rises() {
     let policy = Policy::parse(&own).unwrap();
     let text = serde_json::to_string(&policy.rules[0]).unwrap();
     let kept: Rule = serde_json::from_str(&text).unwrap();
-    assert_eq!(policy.ladder(Some(&kept))[0].to, [Receiver::Webhook]);
+    assert_eq!(policy.ladder(Some(&kept), None)[0].to, [Receiver::Webhook]);
 }

@@ -137,8 +137,8 @@ async fn what_does_not_heal_goes_to_people_with_what_was_tried() {
         }),
     );
     tokio::spawn(async move { axum::serve(listener, receiver).await });
-    let setting =
-        Setting::new(&quick_policy(&alertname, "api", &sli, "")).with("notify-url", &format!("http://{address}/hook"));
+    let setting = Setting::new(&quick_policy(&alertname, "api", &sli, ""))
+        .with("notify-webhook-url", &format!("http://{address}/hook"));
     let api = Container::healable(&setting.project, "api");
     let _signal = Signal::steady(&sli, 0.9);
     let bot = setting.start().await;
@@ -155,8 +155,8 @@ async fn what_does_not_heal_goes_to_people_with_what_was_tried() {
     }
     let received = received.lock().await.clone();
     assert_eq!(received.len(), 2);
-    assert_eq!(received[0], received[1]);
-    assert!(received[0]["text"].as_str().unwrap().contains(&api.0), "{received:?}");
+    assert_eq!(received[0]["key"], received[1]["key"]);
+    assert!(received[1]["text"].as_str().unwrap().contains(&api.0), "{received:?}");
 }
 
 #[tokio::test]

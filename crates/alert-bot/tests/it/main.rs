@@ -12,6 +12,7 @@ mod causes;
 mod heal;
 mod journal;
 mod model;
+mod notify;
 mod process;
 mod support;
 mod webhook;

@@ -20,6 +20,10 @@ pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run ./stack test"))
 }
 
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// A name that no other test has.
 pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", &uuid::Uuid::new_v4().simple().to_string()[..10])
@@ -181,7 +185,7 @@ pub struct Api {
 
 impl Api {
     pub fn new(url: String) -> Self {
-        Self { url, client: reqwest::Client::builder().no_proxy().build().unwrap() }
+        Self { url, client: client() }
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -272,10 +276,7 @@ pub async fn write_sample(name: &str, labels: &[(&str, &str)], value: f64, age: 
     let mut request = Vec::new();
     field(0x0a, &series, &mut request);
     let body = snap::raw::Encoder::new().compress_vec(&request).unwrap();
-    let answer = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .unwrap()
+    let answer = client()
         .post(format!("{}/api/v1/write", env("TEST_PROMETHEUS_URL")))
         .header("content-encoding", "snappy")
         .header("content-type", "application/x-protobuf")
@@ -322,8 +323,7 @@ pub async fn alertmanager_alert(labels: &Value, ended: bool) {
 }
 
 pub async fn alertmanager_post(path: &str, body: &Value) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = client.post(format!("{}{path}", env("TEST_ALERTMANAGER_URL"))).json(body).send().await.unwrap();
+    let answer = client().post(format!("{}{path}", env("TEST_ALERTMANAGER_URL"))).json(body).send().await.unwrap();
     assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
 }
 
