@@ -183,7 +183,7 @@ impl Metrics {
         for outcome in Outcome::ALL {
             metrics.incidents.with_label_values(&[outcome.as_str()]);
         }
-        for verb in ["restart", "start"] {
+        for verb in ["restart", "start", "stop_start", "recreate", "roll_back", "scale_out", "scale_in"] {
             for result in ["done", "not_performed", "unknown"] {
                 metrics.actions.with_label_values(&[verb, result]);
             }
