@@ -83,7 +83,11 @@ async fn a_repeat_changes_nothing_and_an_end_closes() {
     assert_eq!(bot.api.post(body.to_string()).await.0, 202);
     let closed = bot.api.until("Disk", 5 * SECOND, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "resolved");
-    assert_eq!(crate::support::kinds(&closed), ["opened", "decision", "closed"]);
+    assert_eq!(
+        crate::support::kinds(&closed),
+        ["opened", "decision", "escalated", "closed"],
+        "it is critical: people hear"
+    );
 }
 
 #[tokio::test]
