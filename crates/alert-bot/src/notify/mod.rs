@@ -3,7 +3,7 @@
 //! The engine says who is to be called, and the journal keeps it until a
 //! receiver has taken it; a restart forgets none. `plan` turns what waits into
 //! messages, `text` writes them from the incident as it is when they are sent,
-//! and [`slack`], [`mail`] and [`webhook`] speak to the receivers. Each message
+//! and `slack`, `mail` and `webhook` speak to the receivers. Each message
 //! has a key that all its retries share.
 
 mod mail;

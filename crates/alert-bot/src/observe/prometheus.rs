@@ -162,7 +162,7 @@ impl Prometheus {
         }
     }
 
-    /// A query over a time in at most [`POINTS`] steps: seconds since the epoch and the worst value
+    /// A query over a time in at most `POINTS` steps: seconds since the epoch and the worst value
     /// of all series, `None` where it is not a number.
     ///
     /// # Errors
