@@ -34,7 +34,7 @@ fn roots(state: &State, now: Timestamp) -> BTreeSet<String> {
         .values()
         .filter(lately)
         .filter_map(Incident::service)
-        .filter(|service| state.topology.knows(service))
+        .filter(|service| state.topology.heals(service))
         .collect();
     burning
         .iter()
@@ -55,7 +55,7 @@ impl Turn<'_> {
             return;
         }
         let mut burning = roots(state, self.now);
-        if let Some(service) = also.service().filter(|s| state.topology.knows(s)) {
+        if let Some(service) = also.service().filter(|s| state.topology.heals(s)) {
             let explained = state.topology.ancestors(&service).iter().any(|a| burning.contains(*a));
             if !explained {
                 burning.insert(service);

@@ -60,9 +60,10 @@ impl Topology {
         services.len()
     }
 
-    /// Whether a container of the project carries this name.
-    pub fn knows(&self, service: &str) -> bool {
-        self.needs.contains_key(service)
+    /// Whether a container of this service may be healed at all.
+    pub fn heals(&self, service: &str) -> bool {
+        let named = |c: &Candidate| c.services.iter().any(|s| s == service);
+        self.containers.iter().any(|c| c.enabled && !c.protected && named(c))
     }
 }
 
@@ -101,7 +102,8 @@ mod tests {
         assert_eq!(topology.ancestors("web"), BTreeSet::from(["api", "cache", "db"]));
         assert_eq!(topology.ancestors("ring-a"), BTreeSet::from(["ring-b"]));
         assert!(topology.ancestors("db").is_empty());
-        assert!(!topology.knows("alien"));
+        assert!(!topology.heals("alien"));
+        assert!(topology.heals("db"));
         assert_eq!(topology.healable(), 5);
     }
 }

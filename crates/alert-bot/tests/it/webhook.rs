@@ -144,7 +144,7 @@ async fn ten_thousand_alerts_in_one_notification() {
     assert_eq!((status, &answer["accepted"]), (202, &json!(10_000)));
     // The others do not wait behind it.
     bot.api.fire(json!({ "alertname": "Unheard" })).await;
-    bot.api.until("Unheard", 120 * SECOND, |i| i["decision"] == "no_policy").await;
+    bot.api.until("Unheard", 400 * SECOND, |i| i["decision"] == "no_policy").await;
     assert_eq!(bot.metric("alertbot_refusals_total{reason=\"left_to_people\"}"), 10_000.0);
     let page = bot.api.get("/v1/incidents?state=open&limit=2").await;
     let next = page["next_cursor"].as_str().unwrap();
