@@ -51,6 +51,8 @@ const SECRETS: &[Secret] = &[
     Secret { value: Random(43), files: &["alert-bot/operator"] },
     Secret { value: Random(43), files: &["docker-guard/token", "alert-bot/guard"] },
     Secret { value: Fixed("http://notification-receiver:8025/slack"), files: &["alertmanager/slack-url"] },
+    // The local receiver takes any; a real one is put in its place.
+    Secret { value: Fixed("xoxb-local"), files: &["alert-bot/slack-token"] },
     Secret { value: Random(24), files: &["alertmanager/smtp-password"] },
 ];
 
