@@ -5,27 +5,18 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::{
     io::Write,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use alert_bot::{backend::docker::DockerBackend, config::Config};
+use common::{Bot, percentile};
 use serde_json::json;
-use telemetry::Runtime;
 
-const POLICY: &str = "version: 1
-mode: auto
-rules: [{name: disk, match: {alertname: Disk}, leave_to_people: no container is at fault}]
-";
 const RATE: u32 = 100;
 const SECONDS: u32 = 15;
-
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    let i = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[i].as_secs_f64() * 1e3
-}
 
 fn report(name: &str, mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
@@ -78,25 +69,9 @@ async fn flushes(dir: &std::path::Path) -> Vec<Duration> {
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("policy.yaml"), POLICY).unwrap();
-    let args = [
-        "alert-bot".to_owned(),
-        format!("--policy-file={}", dir.path().join("policy.yaml").display()),
-        format!("--journal-file={}", dir.path().join("journal.db").display()),
-        "--docker-host=tcp://127.0.0.1:9".to_owned(),
-        "--prometheus-url=http://127.0.0.1:9".to_owned(),
-        "--alertmanager-url=http://127.0.0.1:9".to_owned(),
-        "--webhook-token=t".to_owned(),
-        "--operator-token=an-operator-s-token".to_owned(),
-    ];
-    let config: Config = telemetry::config::parse(args.map(Into::into)).unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let url = format!("{base}/webhook");
-    let backend = Arc::new(DockerBackend::new(&config.docker_host, None).unwrap());
-    let rt = Runtime::for_test();
-    tokio::spawn(alert_bot::run_on(listener, config, rt.clone(), backend));
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let bot = Bot::start(dir.path(), &dir.path().join("journal.db")).await;
+    let client = bot.client.clone();
+    let url = format!("{}/webhook", bot.base);
     post(&client, &url, body(0)).await;
 
     let disk = report("4 KiB append and flush, 100/s", flushes(dir.path()).await);
@@ -126,7 +101,7 @@ async fn main() {
     );
     let started = Instant::now();
     loop {
-        let (_, text) = rt.registry.encode(None);
+        let (_, text) = bot.rt.registry.encode(None);
         let text = String::from_utf8(text).unwrap();
         let line = text.lines().find_map(|l| l.strip_prefix("alertbot_refusals_total{reason=\"left_to_people\"} "));
         if line.unwrap().parse::<f64>().unwrap() >= f64::from(RATE * SECONDS) + 10_001.0 {
@@ -151,5 +126,5 @@ async fn main() {
     let rate = times.len() as f64 / counted.elapsed().as_secs_f64();
     report("acknowledged as fast as 32 senders can", times);
     println!("{:<44} {rate:.0}/s", "which is");
-    rt.shutdown.cancel();
+    bot.stop().await;
 }

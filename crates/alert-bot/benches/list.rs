@@ -6,21 +6,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod common;
 
-use alert_bot::{backend::docker::DockerBackend, config::Config, journal::Journal};
+use std::{path::Path, time::Instant};
+
+use alert_bot::journal::Journal;
+use common::{Bot, percentile};
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use telemetry::Runtime;
 
-const POLICY: &str = "version: 1
-mode: auto
-rules: [{name: disk, match: {alertname: Disk}, leave_to_people: no container is at fault}]
-";
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
 const ROUNDS: usize = 400;
@@ -34,11 +28,6 @@ const LISTS: [&str; 8] = [
     "/v1/incidents?since=30d&state=closed",
     "/",
 ];
-
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    let i = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[i].as_secs_f64() * 1e3
-}
 
 /// Incidents as they look after a heal, over a month, a hundred of them open.
 async fn fill(path: &Path, count: usize) {
@@ -98,28 +87,11 @@ async fn fill(path: &Path, count: usize) {
 /// Milliseconds at the 99th percentile, per list.
 async fn measure(count: usize) -> Vec<f64> {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("policy.yaml"), POLICY).unwrap();
     let journal = dir.path().join("journal.db");
     fill(&journal, count).await;
-    let args = [
-        "alert-bot".to_owned(),
-        format!("--policy-file={}", dir.path().join("policy.yaml").display()),
-        format!("--journal-file={}", journal.display()),
-        "--docker-host=tcp://127.0.0.1:9".to_owned(),
-        "--prometheus-url=http://127.0.0.1:9".to_owned(),
-        "--alertmanager-url=http://127.0.0.1:9".to_owned(),
-        "--webhook-token=t".to_owned(),
-        "--operator-token=an-operator-s-token".to_owned(),
-    ];
-    let config: Config = telemetry::config::parse(args.map(Into::into)).unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let backend = Arc::new(DockerBackend::new(&config.docker_host, None).unwrap());
-    let rt = Runtime::for_test();
-    let bot = tokio::spawn(alert_bot::run_on(listener, config, rt.clone(), backend));
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let bot = Bot::start(dir.path(), &journal).await;
     let get = |path: String| {
-        let request = client.get(format!("{base}{path}"));
+        let request = bot.client.get(format!("{}{path}", bot.base));
         async move {
             let started = Instant::now();
             let answer = request.send().await.unwrap();
@@ -147,8 +119,7 @@ async fn measure(count: usize) -> Vec<f64> {
         println!("{count:>7} incidents   {path:<52} p50 {:>7.2} ms   p99 {p99:>7.2} ms", percentile(&times, 0.5));
         worst.push(p99);
     }
-    rt.shutdown.cancel();
-    bot.await.unwrap().unwrap();
+    bot.stop().await;
     worst
 }
 
