@@ -35,29 +35,17 @@ const REPLIES: &str = "slack: replies in a thread";
 /// After a repair the indicator needs so long to be good again.
 const RECOVERY: Second = 20;
 
+fn route(severity: &'static str, wait: Second, interval: Second, repeat: Second, receivers: u64) -> Route {
+    Route { severity, names: None, wait, interval, repeat, receivers }
+}
+
 /// The routes to people before the engine told them anything.
 fn plain() -> Vec<Route> {
-    let route = |severity, wait, interval, repeat, receivers| Route {
-        severity,
-        names: None,
-        wait,
-        interval,
-        repeat,
-        receivers,
-    };
     vec![route("critical", 5, 60, 3600, 2), route("warning", 30, 300, 4 * 3600, 1)]
 }
 
 /// The routes beside the engine: a safety net for what burns on.
 fn beside() -> Vec<Route> {
-    let route = |severity, wait, interval, repeat, receivers| Route {
-        severity,
-        names: None,
-        wait,
-        interval,
-        repeat,
-        receivers,
-    };
     let own = regex::Regex::new("^(?:Bot.+|Guard.+|AuditBroken|EscalationsUndelivered|Alertmanager.+|RuleFailures)$")
         .unwrap();
     vec![
