@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Tools, subject};
 use crate::{
     backend::{BackendError, Deed, PREVIOUS_IMAGE},
-    engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri, target::Candidate},
+    engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri, Workload, target::Candidate},
     policy::Verb,
     timestamp::Timestamp,
 };
@@ -60,13 +60,18 @@ pub async fn act(tools: Tools, action: Action) -> Event {
 pub async fn inspect(tools: Tools, action: Action) -> Event {
     // What was put in its place goes by its name.
     let target = if action.verb.replaces() { &action.target.name } else { &action.target.id };
-    let found = match tools.backend.inspect(target).await {
+    let found = present(&tools, target).await;
+    let replicas = if action.verb.scales() { replicas(&tools, &action).await.ok().map(|r| r.len()) } else { None };
+    Event::Inspected { action: action.id, found, replicas }
+}
+
+/// The container of this id or name, if there is one.
+async fn present(tools: &Tools, container: &str) -> Result<Option<Workload>, String> {
+    match tools.backend.inspect(container).await {
         Ok(workload) => Ok(Some(workload)),
         Err(BackendError::NotFound) => Ok(None),
         Err(error) => Err(error.to_string()),
-    };
-    let replicas = if action.verb.scales() { replicas(&tools, &action).await.ok().map(|r| r.len()) } else { None };
-    Event::Inspected { action: action.id, found, replicas }
+    }
 }
 
 /// Names of the replicas of the target, sorted.
@@ -146,10 +151,6 @@ pub async fn probe(tools: Tools, incident: Incident) -> Event {
         return Event::Probed { incident: id, probe };
     };
     // By name: a container that was recreated meanwhile is the same target.
-    let container = match tools.backend.inspect(&subject.container).await {
-        Ok(workload) => Ok(Some(workload)),
-        Err(BackendError::NotFound) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    };
+    let container = present(&tools, &subject.container).await;
     Event::Probed { incident: id, probe: tools.observer.probe(&subject, container).await }
 }

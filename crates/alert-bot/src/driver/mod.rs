@@ -177,7 +177,7 @@ impl Driver {
             let tail = if rest.len() > COMMIT { rest.split_off(COMMIT) } else { Vec::new() };
             let portion = Arc::new(std::mem::replace(&mut rest, tail));
             let last = rest.is_empty();
-            let durable = portion.iter().any(is_durable);
+            let durable = portion.iter().any(Effect::durable);
             if durable || (last && !processed.is_empty()) {
                 self.write(&portion, if last { processed.clone() } else { Vec::new() }).await;
             }
@@ -309,13 +309,7 @@ impl Driver {
             }
             Command::Curve { incident } => {
                 let span = spans::stage(incident, "fetch curve");
-                let (tools, incident, send) = (self.tools.clone(), incident.clone(), self.send.clone());
-                let work = async move {
-                    if let Some(found) = act::curve(tools, *incident).await {
-                        let _ = send.send(vec![found]).await;
-                    }
-                };
-                tokio::spawn(work.instrument(span));
+                self.spawn(act::curve(self.tools.clone(), (**incident).clone()), span);
             }
             Command::Reconcile => self.tools.reconcile.notify_one(),
         }
@@ -325,11 +319,14 @@ impl Driver {
         self.state.incident(&action.incident).map_or_else(tracing::Span::none, |i| spans::stage(i, name))
     }
 
-    fn spawn(&self, work: impl Future<Output = Event> + Send + 'static, span: tracing::Span) {
+    fn spawn<E>(&self, work: impl Future<Output = E> + Send + 'static, span: tracing::Span)
+    where
+        E: Into<Option<Event>> + Send,
+    {
         let send = self.send.clone();
         tokio::spawn(
             async move {
-                let event = work.await;
+                let Some(event) = work.await.into() else { return };
                 // Nobody listens any more after a stop: the next start finds the intent.
                 let _ = send.send(vec![event]).await;
             }
@@ -449,31 +446,9 @@ fn rule_of(incident: &Incident) -> &str {
     incident.rule.as_ref().map_or("none", |r| r.name.as_str())
 }
 
-fn is_durable(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Put(_)
-            | Effect::PutAction(_)
-            | Effect::Ended(..)
-            | Effect::Page(_)
-            | Effect::Note(_)
-            | Effect::Freeze(_)
-            | Effect::ManualStop(..)
-    )
-}
-
 /// A line of the record about the bot itself.
 pub fn system_note(text: String, data: serde_json::Value) -> Effect {
-    Effect::Note(Box::new(Note {
-        at: Timestamp::now(),
-        incident: None,
-        kind: NoteKind::System,
-        reason: None,
-        alert: String::new(),
-        target: None,
-        text,
-        data,
-    }))
+    Effect::Note(Box::new(Note::general(Timestamp::now(), NoteKind::System, text, data)))
 }
 
 /// Reads Alertmanager's list, at the start, at every interval and when asked to.

@@ -163,8 +163,6 @@ impl Turn<'_> {
             CallOutcome::Done => self.performed(action, "the backend reports that it was done"),
             CallOutcome::Refused(why) => self.not_performed(action, why, Some(Reason::BackendRefused)),
             CallOutcome::NotPerformed(why) => self.not_performed(action, why, None),
-            // A look that did not come back changed nothing.
-            CallOutcome::Unknown(why) if !action.verb.changes() => self.not_performed(action, why, None),
             CallOutcome::Unknown(why) if action.status == ActionStatus::Intended => self.unknown(action, why),
             CallOutcome::Unknown(_) => {}
         }
@@ -174,16 +172,15 @@ impl Turn<'_> {
     pub(super) fn reconcile_intents(&mut self) {
         let state = self.state;
         for action in state.in_flight.values().filter(|a| a.status == ActionStatus::Intended) {
-            let why = "the process ended before the result was written".to_owned();
-            if action.verb.changes() {
-                self.unknown(action.clone(), why);
-            } else {
-                self.not_performed(action.clone(), why, None);
-            }
+            self.unknown(action.clone(), "the process ended before the result was written".to_owned());
         }
     }
 
     fn unknown(&mut self, mut action: Action, why: String) {
+        // A look that did not come back changed nothing.
+        if !action.verb.changes() {
+            return self.not_performed(action, why, None);
+        }
         action.status = ActionStatus::Unknown;
         action.unknown_since = Some(self.now);
         action.next_inspect = Some(self.now);
@@ -204,12 +201,7 @@ impl Turn<'_> {
             let lost = action.intended_at.plus(Duration::from_millis(action.timeout_ms)).plus(Duration::from_secs(30));
             match action.status {
                 ActionStatus::Intended if lost <= self.now => {
-                    let why = "the call never came back".to_owned();
-                    if action.verb.changes() {
-                        self.unknown(action.clone(), why);
-                    } else {
-                        self.not_performed(action.clone(), why, None);
-                    }
+                    self.unknown(action.clone(), "the call never came back".to_owned());
                 }
                 ActionStatus::Unknown if action.next_inspect.is_none_or(|at| at <= self.now) => {
                     let ask = Ask::Inspect(action.id.clone());

@@ -233,6 +233,27 @@ pub enum Effect {
     Do(Command),
 }
 
+impl Effect {
+    /// Whether the journal keeps it: what it does not keep is gone after a restart.
+    pub const fn durable(&self) -> bool {
+        match self {
+            Self::Put(_)
+            | Self::PutAction(_)
+            | Self::Ended(..)
+            | Self::Note(_)
+            | Self::Page(_)
+            | Self::Freeze(_)
+            | Self::ManualStop(..) => true,
+            Self::Topology(_)
+            | Self::Defer(..)
+            | Self::Heard(..)
+            | Self::Asked(..)
+            | Self::Answered(_)
+            | Self::Do(_) => false,
+        }
+    }
+}
+
 /// A question to the outside that must not be asked twice at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
@@ -354,6 +375,13 @@ pub struct Note {
     pub text: String,
     /// The evidence.
     pub data: Value,
+}
+
+impl Note {
+    /// A line that is about no incident.
+    pub fn general(at: Timestamp, kind: NoteKind, text: String, data: Value) -> Self {
+        Self { at, incident: None, kind, reason: None, alert: String::new(), target: None, text, data }
+    }
 }
 
 /// A message to people.

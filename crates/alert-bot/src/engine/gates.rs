@@ -37,6 +37,8 @@ pub(super) const MAX_ATTEMPTS: u32 = 2;
 
 /// When to look again where an event may come sooner than any known time.
 const SOON: Duration = Duration::from_secs(5);
+/// When to look again after a refusal that only a change outside can lift.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) const BEFORE_LOOKUP: &[Gate] = &[
     suppressed,
@@ -115,7 +117,7 @@ impl Case<'_> {
 
 fn suppressed(case: &Case) -> Result<(), Refusal> {
     match &case.incident.suppressed {
-        Some(by) => Err(Refusal::new(by.reason(), by.reason().explain()).retry(case.now.plus(SOON * 6))),
+        Some(by) => Err(Refusal::new(by.reason(), by.reason().explain()).retry(case.now.plus(LOOK_AGAIN))),
         None => Ok(()),
     }
 }
@@ -124,7 +126,7 @@ fn frozen(case: &Case) -> Result<(), Refusal> {
     let Some(freeze) = case.state.freeze.as_ref().filter(|f| f.holds(case.now)) else { return Ok(()) };
     let reason = if freeze.storm { Reason::Storm } else { Reason::Frozen };
     let text = format!("frozen by {} since {}: {}", freeze.by, freeze.since, freeze.why);
-    Err(Refusal::new(reason, text).retry(freeze.until.unwrap_or_else(|| case.now.plus(SOON * 6))))
+    Err(Refusal::new(reason, text).retry(freeze.until.unwrap_or_else(|| case.now.plus(LOOK_AGAIN))))
 }
 
 fn maintenance(case: &Case) -> Result<(), Refusal> {
@@ -132,7 +134,7 @@ fn maintenance(case: &Case) -> Result<(), Refusal> {
     let windows = &case.state.policy.maintenance;
     match windows.iter().find(|w| w.open(case.now) && w.covers(service.as_deref())) {
         Some(window) => {
-            Err(Refusal::new(Reason::Maintenance, format!("maintenance: {window}")).retry(case.now.plus(SOON * 6)))
+            Err(Refusal::new(Reason::Maintenance, format!("maintenance: {window}")).retry(case.now.plus(LOOK_AGAIN)))
         }
         None => Ok(()),
     }
@@ -206,7 +208,7 @@ fn stopped_by_person(case: &Case) -> Result<(), Refusal> {
     match stopped {
         Some(at) if case.incident.round == 0 => {
             let text = format!("a person stopped {} at {at}", workload.name);
-            Err(Refusal::new(Reason::ManualStop, text).retry(case.now.plus(SOON * 6)))
+            Err(Refusal::new(Reason::ManualStop, text).retry(case.now.plus(LOOK_AGAIN)))
         }
         _ => Ok(()),
     }
@@ -218,7 +220,7 @@ fn crash_loop(case: &Case) -> Result<(), Refusal> {
     let again = case.incident.current_step().is_some_and(|s| s.action.starts_again());
     if again && target::looping(workload, case.now) {
         let text = format!("Docker has restarted {} {} times already", workload.name, workload.restart_count);
-        return Err(Refusal::new(Reason::CrashLoop, text).retry(case.now.plus(SOON * 6)));
+        return Err(Refusal::new(Reason::CrashLoop, text).retry(case.now.plus(LOOK_AGAIN)));
     }
     Ok(())
 }
@@ -309,13 +311,13 @@ fn allowed(case: &Case) -> Result<(), Refusal> {
             let step = case.incident.current_step().map_or("act", |s| s.action.as_str());
             let target = case.target().unwrap_or("its target");
             let text = format!("{step} {target} waits for approval");
-            Err(Refusal::new(Reason::AwaitingApproval, text).retry(case.now.plus(SOON * 6)))
+            Err(Refusal::new(Reason::AwaitingApproval, text).retry(case.now.plus(LOOK_AGAIN)))
         }
         Mode::Observe => {
             let step = case.incident.current_step().map_or("act", |s| s.action.as_str());
             let target = case.target().unwrap_or("its target");
             let text = format!("would {step} {target}; the policy only observes");
-            Err(Refusal::new(Reason::ObserveMode, text).retry(case.now.plus(SOON * 6)))
+            Err(Refusal::new(Reason::ObserveMode, text).retry(case.now.plus(LOOK_AGAIN)))
         }
     }
 }

@@ -25,8 +25,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const MANUAL_LEASE: Duration = Duration::from_secs(300);
 /// A stop within this time of an action of the bot is the bot's own.
 const OWN_STOP: Duration = Duration::from_secs(120);
-/// When to look again after a refusal that only a change outside can lift.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Turn<'a> {
     pub(super) state: &'a State,
@@ -74,16 +72,7 @@ impl<'a> Turn<'a> {
 
     /// Writes down something that is about no incident.
     pub(super) fn system(&mut self, kind: NoteKind, text: impl Into<String>, data: Value) {
-        self.push(Effect::Note(Box::new(Note {
-            at: self.now,
-            incident: None,
-            kind,
-            reason: None,
-            alert: String::new(),
-            target: None,
-            text: text.into(),
-            data,
-        })));
+        self.push(Effect::Note(Box::new(Note::general(self.now, kind, text.into(), data))));
     }
 
     pub(super) fn ask(&mut self, ask: Ask, command: Command) {
@@ -225,7 +214,7 @@ impl<'a> Turn<'a> {
 
     /// Refusals that only a change outside can lift are looked at again now and then.
     pub(super) fn refuse_and_look_again(&mut self, incident: Incident, refusal: Refusal) {
-        let at = refusal.retry_at.unwrap_or_else(|| self.now.plus(LOOK_AGAIN));
+        let at = refusal.retry_at.unwrap_or_else(|| self.now.plus(gates::LOOK_AGAIN));
         self.refuse(incident, refusal.retry(at));
     }
 

@@ -197,7 +197,7 @@ impl World {
         if die == Some(Moment::BeforeCommit) {
             return self.restart_bot();
         }
-        for effect in effects.iter().filter(|e| durable(e)) {
+        for effect in effects.iter().filter(|e| e.durable()) {
             self.durable.apply(effect);
         }
         self.committed.push(effects.clone());
@@ -657,18 +657,6 @@ impl World {
 enum Moment {
     BeforeCommit,
     AfterCommit,
-}
-
-fn durable(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Put(_)
-            | Effect::PutAction(_)
-            | Effect::Ended(..)
-            | Effect::Page(_)
-            | Effect::Freeze(_)
-            | Effect::ManualStop(..)
-    )
 }
 
 fn alert(labels: BTreeMap<String, String>, starts_at: Option<Timestamp>, status: Status) -> Alert {
