@@ -15,22 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     model,
-    support::{Bot, OPERATOR, Setting, TOKEN},
+    support::{Bot, OPERATOR, POLICY, Setting, TOKEN},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const POLICY: &str = "version: 1
-mode: auto
-rules:
-  - name: disk
-    match: {alertname: Disk}
-    leave_to_people: no container is at fault
-  - name: api
-    match: {alertname: Errors}
-    target: {label: service, default: api}
-    steps: [{action: restart}]
-    verify: {sli: errors, below: 0.5}
-";
 
 /// Nothing outside answers: what the API says does not depend on it.
 pub fn alone(policy: &str) -> Setting {

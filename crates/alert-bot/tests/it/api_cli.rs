@@ -15,25 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{alone, line},
-    support::OPERATOR,
+    support::{OPERATOR, POLICY},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const POLICY: &str = "version: 1
-mode: auto
-rules:
-  - name: disk
-    match: {alertname: Disk}
-    leave_to_people: no container is at fault
-  - name: cache
-    match: {alertname: Cache}
-    leave_to_people: it evicts by itself
-  - name: api
-    match: {alertname: Errors}
-    target: {label: service, default: api}
-    steps: [{action: restart}]
-    verify: {sli: errors, below: 0.5}
-";
 
 async fn bot(args: &[&str]) -> Output {
     let args: Vec<_> = args.iter().map(|a| (*a).to_owned()).collect();

@@ -8,22 +8,10 @@ use serde_json::json;
 
 use crate::{
     api::{Browser, alone, line},
-    support::{Bot, OPERATOR, Setting},
+    support::{Bot, OPERATOR, POLICY, Setting},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const POLICY: &str = "version: 1
-mode: auto
-rules:
-  - name: disk
-    match: {alertname: Disk}
-    leave_to_people: no container is at fault
-  - name: api
-    match: {alertname: Errors}
-    target: {label: service, default: api}
-    steps: [{action: restart}, {action: restart}]
-    verify: {sli: errors, below: 0.5}
-";
 const PAGES: [&str; 6] = ["/", "/targets", "/policy", "/decisions", "/audit", "/decisions?alert=Disk"];
 
 async fn disk(bot: &Bot) -> String {

@@ -15,6 +15,23 @@ use tempfile::TempDir;
 pub const TOKEN: &str = "test-token";
 pub const OPERATOR: &str = "test-operator-token";
 
+/// Two alerts that are left to people and one that is healed, for tests in which nothing outside answers.
+pub const POLICY: &str = "version: 1
+mode: auto
+rules:
+  - name: disk
+    match: {alertname: Disk}
+    leave_to_people: no container is at fault
+  - name: cache
+    match: {alertname: Cache}
+    leave_to_people: it evicts by itself
+  - name: api
+    match: {alertname: Errors}
+    target: {label: service, default: api}
+    steps: [{action: restart}]
+    verify: {sli: errors, below: 0.5}
+";
+
 /// A variable of the test environment.
 pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run ./stack test"))
