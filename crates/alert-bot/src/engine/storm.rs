@@ -24,7 +24,7 @@ use crate::timestamp::Timestamp;
 ///
 /// What depends on a burning service is its symptom, not a further one: a database that takes five
 /// services with it is one cause.
-fn roots(state: &State, now: Timestamp) -> BTreeSet<String> {
+fn roots(state: &State, also: &Incident, now: Timestamp) -> BTreeSet<String> {
     let storm = &state.policy.storm;
     let since = now.minus(storm.within.get());
     let heals = |i: &Incident| i.rule.as_ref().is_some_and(|r| r.heal().is_some());
@@ -33,6 +33,8 @@ fn roots(state: &State, now: Timestamp) -> BTreeSet<String> {
         .open
         .values()
         .filter(lately)
+        // A cause may well be the last to be heard of: then it explains what burned before it.
+        .chain([also])
         .filter_map(Incident::service)
         .filter(|service| state.topology.heals(service))
         .collect();
@@ -54,13 +56,7 @@ impl Turn<'_> {
         if state.freeze.as_ref().is_some_and(|f| f.holds(self.now)) {
             return;
         }
-        let mut burning = roots(state, self.now);
-        if let Some(service) = also.service().filter(|s| state.topology.heals(s)) {
-            let explained = state.topology.ancestors(&service).iter().any(|a| burning.contains(*a));
-            if !explained {
-                burning.insert(service);
-            }
-        }
+        let burning = roots(state, also, self.now);
         let all = state.topology.healable();
         if burning.len() < storm.at_least || burning.len() as f64 <= storm.share * all as f64 {
             return;

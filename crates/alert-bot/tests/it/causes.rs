@@ -281,6 +281,21 @@ fn a_cause_with_many_symptoms_is_no_storm_and_many_causes_are_one() {
 }
 
 #[test]
+fn a_cause_that_is_heard_of_last_explains_what_burned_before_it() {
+    let mut bot = Bot::new();
+    for service in ["api", "report", "a"] {
+        bot.fires("Down", service);
+    }
+    assert!(bot.state.freeze().is_none(), "three of ten are not more than three tenths");
+    bot.fires("Down", "db");
+    assert!(bot.state.freeze().is_none(), "a database with two that need it, and one more, are two causes");
+    bot.fires("Down", "b");
+    assert!(bot.state.freeze().is_none());
+    bot.fires("Down", "c");
+    assert!(bot.state.freeze().is_some(), "four are too many");
+}
+
+#[test]
 fn frozen_nothing_is_done_but_looked_at() {
     let mut bot = Bot::new();
     let (since, until) = (bot.now, None);
