@@ -10,7 +10,7 @@ use super::{Sender, Tools};
 use crate::{
     backend::BackendError,
     engine::{
-        AlertLook, Event, Reason, Scope, Seen, Workload,
+        AlertLook, Event, Reason, Scope, Seen, Topology, Workload,
         target::{self, Refusal},
     },
     policy::reload::Loaded,
@@ -55,7 +55,11 @@ async fn answer(tools: &Tools, loaded: &Loaded, scope: &Scope, batch: &mut Vec<R
     let at = Timestamp::now();
     let (listed, statuses) = tokio::join!(tools.backend.list(), tools.observer.alertmanager.statuses());
     let mut inspected: BTreeMap<String, Result<Workload, Refusal>> = BTreeMap::new();
-    let mut events = Vec::with_capacity(batch.len());
+    let mut events = Vec::with_capacity(batch.len() + 1);
+    // What needs what is as fresh as the look-up: after a start, nobody may have listed them yet.
+    if let Ok(candidates) = &listed {
+        events.push(Event::Topology(Topology::new(candidates.clone(), &scope.project)));
+    }
     for request in batch.drain(..) {
         let chosen = match &listed {
             Ok(candidates) => {
