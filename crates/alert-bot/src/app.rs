@@ -12,13 +12,14 @@ use crate::{
     backend::{Backend, docker::DockerBackend},
     config::Config,
     diagnose::Diagnosis,
-    driver::{self, Driver, Tools},
+    driver::{Driver, Tools},
     engine::Scope,
     http::{
         self, AppState, Feed,
         access::{Access, WebhookAuth},
     },
     journal::{Journal, audit},
+    lease::Lease,
     metrics::Metrics,
     notify::Notifier,
     observe::{Alertmanager, Observer, Prometheus},
@@ -61,8 +62,10 @@ pub async fn run_on(
         prometheus: Prometheus::new(&config.prometheus_url)?,
         alertmanager: Alertmanager::new(&config.alertmanager_url)?,
     };
+    let lease = Lease::new(journal.clone(), config.name(), *config.lease_time, metrics.leader.clone());
     let tools = Tools {
         journal: journal.clone(),
+        lease: lease.clone(),
         backend,
         observer,
         diagnosis: config.diagnosis()?.map(Diagnosis::new),
@@ -79,8 +82,17 @@ pub async fn run_on(
     let scope = Scope { project: config.project.clone(), own_id };
     let in_force = policy.borrow().policy.clone();
     tracing::info!(policy = in_force.digest, mode = in_force.mode.as_str(), project = config.project, "policy loaded");
+    // First the lease, then the state: what was read before could be changed by the bot that acts.
+    let acts = lease.start().await.context("JOURNAL_PATH")?;
+    let standing = lease.view();
+    tracing::info!(
+        name = standing.name,
+        holder = standing.holder,
+        "{}",
+        if acts { "this bot acts" } else { "standing by" }
+    );
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
-    let (driver, send, control) = Driver::new(state, tools.clone(), policy.clone());
+    let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval);
 
     let notifier = Notifier::new(
         journal.clone(),
@@ -89,7 +101,8 @@ pub async fn run_on(
         config.notify.client()?,
         &config.notify.console_url,
         *config.notify.gather,
-    );
+    )
+    .under(lease);
     let feed = Feed::start(journal.clone(), control.changes(), rt.shutdown.clone());
     let router = http::router(AppState {
         feed,
@@ -113,9 +126,6 @@ pub async fn run_on(
     let mut tasks = JoinSet::new();
     let stop = rt.shutdown.clone();
     tasks.spawn(driver.run(stop.clone()));
-    tasks.spawn(driver::reconcile(tools.clone(), send.clone(), *config.reconcile_interval, stop.clone()));
-    tasks.spawn(driver::survey(tools.clone(), config.project.clone(), send.clone(), stop.clone()));
-    tasks.spawn(driver::watch_stops(tools.clone(), send, stop.clone()));
     tasks.spawn(notifier.run(tools.posted.clone(), stop.clone()));
     tasks.spawn(watch_audit(tools.journal.clone(), metrics.clone(), *config.audit_interval, stop.clone()));
     tasks.spawn(follow_policy(reloader, metrics, stop.clone()));

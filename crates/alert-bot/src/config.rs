@@ -1,12 +1,15 @@
 //! Settings, each field naming its variable.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use crate::notify::{self, MailSettings, Mailer, Receivers, Security, Slack, Webhook};
 use sqlx::postgres::PgConnectOptions;
 use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
 
 use crate::http::access::{Networks, ReadAccess};
+
+/// A lease must outlast a flush to a slow disk, and an incident must not wait long for the other bot.
+const LEASE: RangeInclusive<u64> = 1..=60;
 
 /// A shorter one could be tried out.
 const SHORTEST_OPERATOR_TOKEN: usize = 16;
@@ -27,6 +30,13 @@ pub struct Config {
     /// The journal, a SQLite file.
     #[arg(long, env = "JOURNAL_PATH", default_value = "/var/lib/alert-bot/journal.db")]
     pub journal_file: PathBuf,
+    /// This bot's name among those that share the journal; empty: the host's name.
+    #[arg(long = "bot-name", env = "BOT_NAME", default_value = "")]
+    pub name: String,
+    /// How long the right to act lasts unless it is renewed: after that time without a sign of life of the bot that
+    /// acts, another one on the same journal takes over.
+    #[arg(long, env = "LEASE_TIME", default_value = "10s")]
+    pub lease_time: Duration,
     /// Compose project whose containers may be healed.
     #[arg(long, env = "TARGET_PROJECT", default_value = "selfheal")]
     pub project: String,
@@ -127,6 +137,13 @@ impl Config {
     /// The token of operators.
     pub fn operator_token(&self) -> Result<Secret, ConfigError> {
         secret("OPERATOR_TOKEN", self.operator_token.as_ref(), self.operator_token_file.as_deref())
+    }
+
+    /// This bot's name: in a container the host's name is the container's id, the same after a restart.
+    pub fn name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let given = Some(self.name.trim().to_owned());
+        given.into_iter().chain(host()).find(|name| !name.is_empty()).unwrap_or_else(|| "alert-bot".to_owned())
     }
 
     /// The guard's token; a socket needs none.
@@ -334,6 +351,9 @@ impl Service for Config {
         }
         if self.read_access == ReadAccess::Networks && self.trusted_networks.0.is_empty() {
             return Err(ConfigError::new("TRUSTED_NETWORKS", "is required with READ_ACCESS=networks"));
+        }
+        if !LEASE.contains(&self.lease_time.as_secs()) {
+            return Err(ConfigError::new("LEASE_TIME", format!("must be {}s to {}s", LEASE.start(), LEASE.end())));
         }
         self.guard_token()?;
         self.diagnosis()?;

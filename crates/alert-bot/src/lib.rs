@@ -4,6 +4,7 @@
 //! - [`engine`] decides, purely.
 //! - [`policy`] says what may be done.
 //! - [`journal`] remembers, durably, before anything follows.
+//! - [`lease`] says which of several bots acts.
 //! - [`driver`] carries out what the engine wants, through a [`backend`], and
 //!   looks at the world through [`observe`].
 //! - [`http`] shows it all.
@@ -19,6 +20,7 @@ pub mod engine;
 pub mod http;
 pub mod intake;
 pub mod journal;
+pub mod lease;
 pub mod metrics;
 pub mod notify;
 pub mod observe;

@@ -59,6 +59,8 @@ pub struct Metrics {
     pub audit_lines: IntGauge,
     /// `alertbot_audit_verified_timestamp_seconds`
     pub audit_verified: prometheus::Gauge,
+    /// `alertbot_leader`: 1 for the bot that acts.
+    pub leader: IntGauge,
     /// `alertbot_frozen{by}`: operator, storm.
     pub frozen: IntGaugeVec,
     /// `alertbot_messages_waiting`
@@ -164,6 +166,7 @@ impl Metrics {
                 "alertbot_audit_verified_timestamp_seconds",
                 "When the audit was verified last, in seconds since the epoch.",
             )?,
+            leader: registry.int_gauge("alertbot_leader", "1 while this bot acts, 0 while it stands by.")?,
             frozen: registry.int_gauge_vec(
                 "alertbot_frozen",
                 "1 while nothing is acted on, by whose order.",
@@ -207,5 +210,15 @@ impl Metrics {
             }
         }
         Ok(metrics)
+    }
+
+    /// What only the bot that acts can say is the other one's to say.
+    pub fn stand_by(&self) {
+        self.open.set(0);
+        self.lag.set(0.0);
+        self.budget.reset();
+        for by in ["operator", "storm"] {
+            self.frozen.with_label_values(&[by]).set(0);
+        }
     }
 }

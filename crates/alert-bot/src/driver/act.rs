@@ -41,6 +41,10 @@ pub async fn act(tools: Tools, action: Action) -> Event {
         Ok(replica) => replica.unwrap_or_else(|| action.target.id.clone()),
         Err(why) => return Event::Returned { action: action.id, outcome: CallOutcome::NotPerformed(why), evidence },
     };
+    // Last of all: from here on nothing but the request itself is in its way.
+    if let Err(why) = tools.lease.confirm().await {
+        return Event::Returned { action: action.id, outcome: CallOutcome::NotPerformed(why), evidence };
+    }
     let result = tools.backend.act(&target, &deed, limit).await;
     let outcome = match result {
         Ok(_) => CallOutcome::Done,

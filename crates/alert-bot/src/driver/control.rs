@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Driver;
 use crate::{
-    engine::{Event, Freeze, Incident, OperatorCommand, Order, Overview, possible},
+    engine::{Event, Freeze, Incident, OperatorCommand, Order, Overview, Reason, possible},
     timestamp::Timestamp,
 };
 
@@ -21,8 +21,11 @@ pub enum OperateError {
     /// The incident's state does not allow it.
     #[error("{0}")]
     NotPossible(String),
-    /// The bot is ending, or another one acts.
-    #[error("this bot does not act at present")]
+    /// Another bot acts: it is the one to ask.
+    #[error("not_leader: this bot stands by, {} acts", .0.as_deref().unwrap_or("another one"))]
+    NotLeader(Option<String>),
+    /// The bot is ending.
+    #[error("this bot is ending")]
     Unavailable,
 }
 
@@ -37,6 +40,9 @@ pub struct FreezeOrder {
     pub until: Option<Timestamp>,
 }
 
+/// As the kind of a change: another bot has written something, and the record says what.
+pub(crate) const RECORD: &str = "record";
+
 /// That something has changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
@@ -44,13 +50,13 @@ pub struct Change {
     pub at: Timestamp,
     /// Which incident, where it is about one.
     pub incident: Option<String>,
-    /// incident, freeze, policy.
+    /// incident, freeze, policy, reset, or that another bot has written something.
     pub kind: &'static str,
 }
 
 pub(super) enum Ask {
     Operate(Order, oneshot::Sender<Result<Option<Incident>, OperateError>>),
-    Freeze(FreezeOrder, String, oneshot::Sender<Option<Freeze>>),
+    Freeze(FreezeOrder, String, oneshot::Sender<Result<Option<Freeze>, OperateError>>),
     Overview(oneshot::Sender<Overview>),
 }
 
@@ -94,9 +100,9 @@ impl Control {
     /// Freezes everything, or ends that. Answers with what is in force afterwards.
     ///
     /// # Errors
-    /// The bot is ending.
+    /// The bot stands by, or is ending.
     pub async fn freeze(&self, order: FreezeOrder, by: &str) -> Result<Option<Freeze>, OperateError> {
-        self.ask(|reply| Ask::Freeze(order, by.to_owned(), reply)).await
+        self.ask(|reply| Ask::Freeze(order, by.to_owned(), reply)).await?
     }
 
     /// What is in force now.
@@ -121,30 +127,42 @@ impl Driver {
                 let _ = reply.send(self.operate(order).await);
             }
             Ask::Freeze(order, by, reply) => {
-                let now = Timestamp::now();
-                let freeze = order.frozen.then(|| Freeze {
-                    by: by.clone(),
-                    why: order.why,
-                    since: now,
-                    until: order.until,
-                    storm: false,
-                });
-                if freeze.is_some() || self.state.freeze().is_some() {
-                    self.turn(vec![Event::Frozen { freeze, by }], Vec::new()).await;
-                }
-                let _ = reply.send(self.state.freeze().cloned());
+                let _ = reply.send(self.set_freeze(order, by).await);
             }
             Ask::Overview(reply) => {
-                let _ = reply.send(self.state.overview(Timestamp::now()));
+                let _ = reply.send(self.state.overview(self.tools.lease.view(), Timestamp::now()));
             }
         }
     }
 
+    async fn set_freeze(&mut self, order: FreezeOrder, by: String) -> Result<Option<Freeze>, OperateError> {
+        self.must_lead()?;
+        let since = Timestamp::now();
+        let freeze =
+            order.frozen.then(|| Freeze { by: by.clone(), why: order.why, since, until: order.until, storm: false });
+        if freeze.is_some() || self.state.freeze().is_some() {
+            self.turn(vec![Event::Frozen { freeze, by }], Vec::new()).await;
+        }
+        // It may have turned out while it was being written down.
+        self.must_lead()?;
+        Ok(self.state.freeze().cloned())
+    }
+
     async fn operate(&mut self, order: Order) -> Result<Option<Incident>, OperateError> {
+        self.must_lead()?;
         let id = order.incident.clone();
         let incident = self.state.incident(&id).ok_or(OperateError::NotFound)?;
         possible(incident, order.command).map_err(OperateError::NotPossible)?;
         self.turn(vec![Event::Ordered(order)], Vec::new()).await;
+        self.must_lead()?;
         Ok(self.state.incident(&id).cloned())
+    }
+
+    fn must_lead(&self) -> Result<(), OperateError> {
+        if self.tools.lease.held().is_some() {
+            return Ok(());
+        }
+        self.tools.metrics.refusals.with_label_values(&[Reason::NotLeader.as_str()]).inc();
+        Err(OperateError::NotLeader(self.tools.lease.view().holder))
     }
 }

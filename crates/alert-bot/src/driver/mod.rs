@@ -4,6 +4,10 @@
 //! effects to the journal, and only then starts the work among them; what comes
 //! of the work returns as events. If the journal cannot be written, it waits and
 //! tries again: nothing is done that is not written down first.
+//!
+//! It does so in terms: while this bot holds the [lease](crate::lease), it acts; while another one
+//! does, it only shows what the journal holds. A term's channel ends with it, so what one has set
+//! going never comes back in the next.
 
 mod act;
 mod control;
@@ -13,10 +17,14 @@ mod spans;
 use std::{sync::Arc, time::Duration};
 
 use telemetry::trace;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub(crate) use control::RECORD;
 pub use control::{Change, Control, FreezeOrder, OperateError};
 
 use crate::{
@@ -28,7 +36,8 @@ use crate::{
         Topology, decide,
     },
     intake,
-    journal::{Delivery, Journal},
+    journal::{Delivery, Journal, JournalError},
+    lease::Lease,
     metrics::Metrics,
     observe::Observer,
     policy::reload::Loaded,
@@ -49,6 +58,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const SURVEY: Duration = Duration::from_secs(5);
 /// At the start, stops of this long before are asked for: Docker remembers a few hundred events.
 const STOPS_BEFORE: Duration = Duration::from_secs(3600);
+/// How often whoever stands by looks whether the other one still acts, and what it has written.
+const WATCH: Duration = Duration::from_secs(1);
 /// Bodies of notifications are kept for this long.
 const DELIVERIES: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -57,6 +68,8 @@ const DELIVERIES: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Tools {
     /// Where everything is written down.
     pub journal: Journal,
+    /// Whether this bot acts.
+    pub lease: Lease,
     /// What runs the containers.
     pub backend: Arc<dyn Backend>,
     /// What measures.
@@ -80,21 +93,29 @@ pub struct Driver {
     state: State,
     tools: Tools,
     policy: watch::Receiver<Loaded>,
-    events: mpsc::Receiver<Vec<Event>>,
-    send: mpsc::Sender<Vec<Event>>,
-    resolver: mpsc::UnboundedSender<resolve::Request>,
+    reconcile_every: Duration,
     control: Control,
     asks: mpsc::Receiver<control::Ask>,
-    spans: spans::Spans,
     crash: crash::Point,
+    /// What belongs to the present term.
+    term: CancellationToken,
+    events: mpsc::Receiver<Vec<Event>>,
+    send: Sender,
+    resolver: mpsc::UnboundedSender<resolve::Request>,
+    spans: spans::Spans,
 }
 
 /// Sends events to the driver.
 pub type Sender = mpsc::Sender<Vec<Event>>;
 
 impl Driver {
-    /// Reads the state back from the journal.
-    pub fn new(state: State, tools: Tools, policy: watch::Receiver<Loaded>) -> (Self, Sender, Control) {
+    /// `state` as it was read from the journal after the lease was claimed, granted or not.
+    pub fn new(
+        state: State,
+        tools: Tools,
+        policy: watch::Receiver<Loaded>,
+        reconcile_every: Duration,
+    ) -> (Self, Control) {
         let (send, events) = mpsc::channel(1024);
         let resolver = resolve::start(tools.clone(), policy.clone(), state.scope.clone(), send.clone());
         let (control, asks) = Control::new();
@@ -102,19 +123,56 @@ impl Driver {
             state,
             tools,
             policy,
-            events,
-            send: send.clone(),
-            resolver,
+            reconcile_every,
             control: control.clone(),
             asks,
-            spans: spans::Spans::default(),
             crash: crash::Point::from_env(),
+            term: CancellationToken::new(),
+            events,
+            send,
+            resolver,
+            spans: spans::Spans::default(),
         };
-        (driver, send, control)
+        (driver, control)
     }
 
-    /// Works until told to stop. What is under way then is taken up by the next start.
+    /// Works until told to stop. What is under way then is taken up by the next start, or by the
+    /// bot that stands by.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            self.term = shutdown.child_token();
+            match self.tools.lease.held() {
+                Some(token) => {
+                    self.tools.journal = self.tools.journal.under(token);
+                    self.lead().await;
+                }
+                None => self.stand_by().await,
+            }
+            self.term.cancel();
+            let (send, events) = mpsc::channel(1024);
+            self.resolver =
+                resolve::start(self.tools.clone(), self.policy.clone(), self.state.scope.clone(), send.clone());
+            (self.send, self.events) = (send, events);
+            self.spans = spans::Spans::default();
+            // Whoever looks on reads everything anew: another bot is the one to ask from now on.
+            let _ = self.control.changes.send(Change { at: Timestamp::now(), incident: None, kind: "reset" });
+        }
+        self.tools.lease.release().await;
+    }
+
+    /// Acts until the end of the term.
+    async fn lead(&mut self) {
+        let term = self.term.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.tools.lease.clone().keep(term.clone()));
+        tasks.spawn(reconcile(self.tools.clone(), self.send.clone(), self.reconcile_every, term.clone()));
+        tasks.spawn(survey(self.tools.clone(), self.state.scope.project.clone(), self.send.clone(), term.clone()));
+        tasks.spawn(watch_stops(self.tools.clone(), self.send.clone(), term.clone()));
+        if let Some(other) = self.tools.lease.predecessor() {
+            let text = format!("took over from {other}");
+            tracing::warn!(predecessor = other, "took over");
+            self.commit(vec![system_note(text, serde_json::json!({ "predecessor": other }))], Vec::new()).await;
+        }
         self.turn(vec![Event::Boot], Vec::new()).await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -122,9 +180,9 @@ impl Driver {
         let delivered = self.tools.delivered.clone();
         // What was acknowledged before the start is still to be worked through.
         delivered.notify_one();
-        loop {
+        while !term.is_cancelled() {
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = term.cancelled() => {}
                 Some(events) = self.events.recv() => self.turn(events, Vec::new()).await,
                 Some(ask) = self.asks.recv() => self.answer(ask).await,
                 () = delivered.notified() => self.work_through().await,
@@ -140,6 +198,81 @@ impl Driver {
                         tracing::warn!(%error, "old notifications could not be deleted");
                     }
                 }
+            }
+        }
+        tasks.shutdown().await;
+    }
+
+    /// Shows what the journal holds until the lease is free.
+    async fn stand_by(&mut self) {
+        let term = self.term.clone();
+        self.tools.metrics.stand_by();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(survey(self.tools.clone(), self.state.scope.project.clone(), self.send.clone(), term.clone()));
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut head = None;
+        // What was decided and refused is in memory only: it must go.
+        self.reload().await;
+        while !term.is_cancelled() {
+            tokio::select! {
+                () = term.cancelled() => {}
+                Some(events) = self.events.recv() => {
+                    for event in events {
+                        if let Event::Topology(topology) = event {
+                            self.state.apply(&Effect::Topology(Box::new(topology)));
+                        }
+                    }
+                }
+                Some(ask) = self.asks.recv() => self.answer(ask).await,
+                Ok(()) = self.policy.changed() => {
+                    let loaded = self.policy.borrow_and_update().clone();
+                    self.state.policy = loaded.policy;
+                }
+                _ = watch.tick() => {
+                    match self.tools.lease.succeed().await {
+                        // Read after it was taken: nobody else writes any more.
+                        Ok(true) => {
+                            if self.reload().await {
+                                break;
+                            }
+                            self.tools.lease.release().await;
+                        }
+                        Ok(false) => self.follow(&mut head).await,
+                        Err(error) => tracing::warn!(%error, "the lease cannot be looked at"),
+                    }
+                }
+            }
+        }
+        tasks.shutdown().await;
+    }
+
+    /// Takes over what the acting bot has written since, and tells whoever looks on.
+    async fn follow(&mut self, known: &mut Option<i64>) {
+        match self.tools.journal.head().await {
+            Ok(head) if *known != Some(head) => {
+                *known = Some(head);
+                self.reload().await;
+                let _ = self.control.changes.send(Change { at: Timestamp::now(), incident: None, kind: RECORD });
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the record's end could not be read"),
+        }
+    }
+
+    /// Reads the state back from the journal.
+    async fn reload(&mut self) -> bool {
+        let (policy, scope) = (self.state.policy.clone(), self.state.scope.clone());
+        match self.tools.journal.load(policy, scope, Timestamp::now()).await {
+            Ok(mut state) => {
+                state.apply(&Effect::Topology(Box::new(self.state.topology().clone())));
+                self.state = state;
+                true
+            }
+            Err(error) => {
+                self.tools.metrics.journal_errors.inc();
+                tracing::error!(%error, "the journal cannot be read");
+                false
             }
         }
     }
@@ -179,7 +312,10 @@ impl Driver {
             let last = rest.is_empty();
             let durable = portion.iter().any(Effect::durable);
             if durable || (last && !processed.is_empty()) {
-                self.write(&portion, if last { processed.clone() } else { Vec::new() }).await;
+                let processed = if last { processed.clone() } else { Vec::new() };
+                if !self.write(&portion, processed).await {
+                    return;
+                }
             }
             done.push(portion);
             if last {
@@ -196,12 +332,19 @@ impl Driver {
         }
     }
 
-    async fn write(&mut self, effects: &Arc<Vec<Effect>>, processed: Vec<i64>) {
+    /// Whether it was written; if not, another bot acts, and the term is over.
+    async fn write(&mut self, effects: &Arc<Vec<Effect>>, processed: Vec<i64>) -> bool {
         self.crash.before();
         let mut failed = false;
         loop {
             match self.tools.journal.commit(effects.clone(), processed.clone(), Timestamp::now()).await {
                 Ok(()) => break,
+                Err(error @ JournalError::Fenced { .. }) => {
+                    tracing::warn!(%error, "this bot stands by from now on");
+                    self.tools.lease.lost();
+                    self.term.cancel();
+                    return false;
+                }
                 Err(error) => {
                     self.tools.metrics.journal_errors.inc();
                     if !failed {
@@ -216,11 +359,12 @@ impl Driver {
             tracing::info!("the journal can be written again");
         }
         self.crash.after();
+        true
     }
 
     /// Notifications that were stored, oldest first, in portions.
     async fn work_through(&mut self) {
-        loop {
+        while !self.term.is_cancelled() {
             let pending = match self.tools.journal.pending(32).await {
                 Ok(pending) => pending,
                 Err(error) => {
@@ -428,6 +572,10 @@ impl Driver {
         metrics.open.set(i64::try_from(self.state.open().count()).unwrap_or(i64::MAX));
         if let Ok(lag) = self.tools.journal.lag(now).await {
             metrics.lag.set(lag.as_secs_f64());
+            // Notifications that a bot that stands by has taken.
+            if !lag.is_zero() {
+                self.tools.delivered.notify_one();
+            }
         }
         let freeze = self.state.freeze().filter(|f| f.holds(now));
         for (by, storm) in [("operator", false), ("storm", true)] {
@@ -452,7 +600,7 @@ pub fn system_note(text: String, data: serde_json::Value) -> Effect {
 }
 
 /// Reads Alertmanager's list, at the start, at every interval and when asked to.
-pub async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: CancellationToken) {
+async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: CancellationToken) {
     loop {
         match tools.observer.alertmanager.list().await {
             Ok(list) => {
@@ -486,7 +634,7 @@ pub async fn reconcile(tools: Tools, send: Sender, every: Duration, shutdown: Ca
 }
 
 /// Lists the containers now and then: who needs whom, and what runs.
-pub async fn survey(tools: Tools, project: String, send: Sender, shutdown: CancellationToken) {
+async fn survey(tools: Tools, project: String, send: Sender, shutdown: CancellationToken) {
     let mut known: Option<Topology> = None;
     loop {
         match tools.backend.list().await {
@@ -510,7 +658,7 @@ pub async fn survey(tools: Tools, project: String, send: Sender, shutdown: Cance
 }
 
 /// Listens for containers that somebody stops on purpose.
-pub async fn watch_stops(tools: Tools, send: Sender, shutdown: CancellationToken) {
+async fn watch_stops(tools: Tools, send: Sender, shutdown: CancellationToken) {
     let mut since = Timestamp::now().minus(STOPS_BEFORE);
     loop {
         let (tell, mut stops) = mpsc::channel(64);

@@ -34,7 +34,7 @@ pub use model::{
     Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
 };
 pub use operator::{Freeze, OperatorCommand, Order, possible};
-pub use overview::{BudgetView, LastAction, Overview, TargetView};
+pub use overview::{BudgetView, LastAction, LeaseView, Overview, Role, TargetView};
 pub use reason::Reason;
 pub use state::{Ended, MEMORY, RECOVERY, Recovery, Scope, State};
 pub use topology::Topology;

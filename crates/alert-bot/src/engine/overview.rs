@@ -9,9 +9,44 @@ use super::{
 };
 use crate::{policy::Verb, timestamp::Timestamp};
 
+/// Whether a bot acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It does.
+    Active,
+    /// Another one does, and this one takes over when that one is gone.
+    Standby,
+}
+
+impl Role {
+    /// As written in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+/// Which of the bots on a journal acts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeaseView {
+    /// Whether the bot that was asked does.
+    pub role: Role,
+    /// The name of the bot that was asked.
+    pub name: String,
+    /// The name of the one that acts, or did last.
+    pub holder: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
 /// Everything that is in force now.
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
+    /// Which bot acts.
+    pub lease: LeaseView,
     /// Set while nothing is acted on.
     pub freeze: Option<Freeze>,
     /// The maintenance window that is open.
@@ -73,7 +108,7 @@ pub struct LastAction {
 
 impl State {
     /// Everything that is in force now.
-    pub fn overview(&self, now: Timestamp) -> Overview {
+    pub fn overview(&self, lease: LeaseView, now: Timestamp) -> Overview {
         let open =
             |service: &str| self.open.values().find(|i| i.alert_active && i.service().as_deref() == Some(service));
         let targets = self.topology.containers.iter().map(|c| {
@@ -103,6 +138,7 @@ impl State {
             }
         });
         Overview {
+            lease,
             freeze: self.freeze.clone().filter(|f| f.holds(now)),
             maintenance: self.policy.maintenance.iter().find(|w| w.open(now)).map(ToString::to_string),
             targets: targets.collect(),

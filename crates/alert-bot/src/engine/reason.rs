@@ -37,6 +37,7 @@ reasons! {
     AlertGone = "alert_gone", "Alertmanager does not know the alert any more.";
     TakenOver = "taken_over", "A person has taken the incident over.";
     Rejected = "rejected", "A person has rejected the step.";
+    NotLeader = "not_leader", "This bot stands by: another one on the same journal acts.";
     Frozen = "frozen", "A person has frozen all actions.";
     Storm = "storm", "Too many services began to burn at once: the fault lies beneath them.";
     Maintenance = "maintenance", "A maintenance window of the policy is open.";

@@ -32,7 +32,11 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{AppState, access::Reader, view::IncidentSummary};
-use crate::{driver::Change, journal::Journal, timestamp::Timestamp};
+use crate::{
+    driver::{Change, RECORD},
+    journal::Journal,
+    timestamp::Timestamp,
+};
 
 /// A sign of life this often, so that both ends notice a dead connection.
 const PING: Duration = Duration::from_secs(15);
@@ -105,7 +109,8 @@ impl Feed {
         let (head, mut incidents) = journal.changed_since(since, MISSED + 1).await?;
         let at = Timestamp::now();
         let mut news: Vec<(&'static str, Option<String>)> = Vec::new();
-        let others: BTreeSet<&'static str> = heard.iter().filter(|c| c.incident.is_none()).map(|c| c.kind).collect();
+        let general = heard.iter().filter(|c| c.incident.is_none() && c.kind != RECORD);
+        let others: BTreeSet<&'static str> = general.map(|c| c.kind).collect();
         news.extend(others.into_iter().map(|kind| (kind, None)));
         if incidents.len() > MISSED {
             news.push(("reset", None));

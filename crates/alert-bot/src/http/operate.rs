@@ -105,6 +105,9 @@ pub(super) fn refused(error: OperateError) -> Problem {
     match error {
         OperateError::NotFound => Problem::not_found("incident"),
         OperateError::NotPossible(why) => Problem::new(StatusCode::CONFLICT, "Not possible").detail(why),
+        error @ OperateError::NotLeader(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "This bot stands by")
+            .with_type("/v1/reasons#not_leader")
+            .detail(error.to_string()),
         OperateError::Unavailable => Problem::unavailable("the engine"),
     }
 }

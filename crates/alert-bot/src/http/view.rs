@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    engine::{Action, Freeze, Incident, Judgement, Overview, Phase, Reason, TargetView},
+    engine::{Action, Freeze, Incident, Judgement, LeaseView, Overview, Phase, Reason, TargetView},
     journal::{audit::Report, read::Entry},
     timestamp::Timestamp,
 };
@@ -327,6 +327,10 @@ impl From<Option<&Freeze>> for FreezeView {
 /// What may be acted on, and what holds for all of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TargetsView {
+    /// Which of the bots on this journal acts: role (`active`, `standby`) and name of the one that was asked, holder
+    /// and since when it acts.
+    #[schema(value_type = Object)]
+    pub lease: LeaseView,
     /// Whether everything is frozen.
     pub freeze: FreezeView,
     /// The maintenance window that is open.
@@ -340,6 +344,7 @@ pub struct TargetsView {
 impl From<&Overview> for TargetsView {
     fn from(overview: &Overview) -> Self {
         Self {
+            lease: overview.lease.clone(),
             freeze: FreezeView::from(overview.freeze.as_ref()),
             maintenance: overview.maintenance.clone(),
             targets: overview.targets.clone(),

@@ -6,6 +6,7 @@
 //! a small pool of their own ([`read`]) and never wait for it.
 
 pub mod audit;
+pub mod lease;
 mod load;
 pub mod outbox;
 pub mod read;
@@ -36,6 +37,14 @@ pub enum JournalError {
     /// The audit's chain does not hold.
     #[error("the audit is broken: {0}")]
     Audit(String),
+    /// Another bot acts by now: nothing was written.
+    #[error("another bot has taken over: the lease's token is {now}, this one's is {own}")]
+    Fenced {
+        /// The writer's.
+        own: i64,
+        /// The lease's.
+        now: i64,
+    },
     /// The writer has ended.
     #[error("the journal is closed")]
     Closed,
@@ -54,12 +63,15 @@ pub struct Delivery {
     pub body: Vec<u8>,
 }
 
+/// `fence`: only while the lease has this token.
 enum Job {
-    Effects { effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp, reply: Reply },
+    Effects { effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp, fence: Option<i64>, reply: Reply },
     Quarantine { at: Timestamp, reason: String, body: Vec<u8>, reply: Reply },
-    Gather { taken: Vec<i64>, messages: Vec<outbox::Envelope>, now: Timestamp, reply: Reply },
-    Tried { message: Box<outbox::Message>, tried: outbox::Tried, now: Timestamp, reply: Reply },
+    Gather { taken: Vec<i64>, messages: Vec<outbox::Envelope>, now: Timestamp, fence: Option<i64>, reply: Reply },
+    Tried { message: Box<outbox::Message>, tried: outbox::Tried, now: Timestamp, fence: Option<i64>, reply: Reply },
     Prune { before: Timestamp, reply: Reply },
+    Claim { claim: lease::Claim, reply: oneshot::Sender<Result<lease::Claimed>> },
+    Release { token: i64, reply: Reply },
 }
 
 struct Intake {
@@ -77,6 +89,8 @@ pub struct Journal {
     pub(crate) readers: SqlitePool,
     intake: mpsc::Sender<Intake>,
     jobs: mpsc::Sender<Job>,
+    /// What this handle decides is written only while the lease has this token.
+    fence: Option<i64>,
 }
 
 impl Journal {
@@ -91,7 +105,17 @@ impl Journal {
             .foreign_keys(true);
         // Through a pool: with a connection the future is not `Send` for every lifetime.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!().run(&pool).await?;
+        // SQLite knows no lock around a migration: a bot that starts on the same file at the same
+        // time makes one of the two fail, and then it is done.
+        let mut attempt = sqlx::migrate!().run(&pool).await;
+        for _ in 0..5 {
+            if attempt.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            attempt = sqlx::migrate!().run(&pool).await;
+        }
+        attempt?;
         pool.close().await;
         let connection = options.connect().await?;
         let readers = SqlitePoolOptions::new()
@@ -103,7 +127,7 @@ impl Journal {
         let (jobs, jobs_rx) = mpsc::channel(64);
         let writer = writer::Writer::new(connection, options).await?;
         tokio::spawn(writer.run(intake_rx, jobs_rx));
-        Ok(Self { readers, intake, jobs })
+        Ok(Self { readers, intake, jobs, fence: None })
     }
 
     /// Stores a notification. Once this has returned, it is on disk.
@@ -116,7 +140,8 @@ impl Journal {
     /// Stores all durable effects, or none of them; marks the deliveries they
     /// came from as processed.
     pub async fn commit(&self, effects: Arc<Vec<Effect>>, processed: Vec<i64>, now: Timestamp) -> Result<()> {
-        self.job(|reply| Job::Effects { effects, processed, now, reply }).await
+        let fence = self.fence;
+        self.job(|reply| Job::Effects { effects, processed, now, fence, reply }).await
     }
 
     /// Keeps what could not be read.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use super::{Job, Journal, Result};
 use crate::{
@@ -152,22 +152,23 @@ impl Journal {
 
     /// Turns rows of the outbox into messages, all of it or nothing.
     pub async fn gather(&self, taken: Vec<i64>, messages: Vec<Envelope>, now: Timestamp) -> Result<()> {
-        self.job(|reply| Job::Gather { taken, messages, now, reply }).await
+        let fence = self.fence;
+        self.job(|reply| Job::Gather { taken, messages, now, fence, reply }).await
     }
 
     /// Writes down how an attempt at a message went.
     pub async fn message_tried(&self, message: Message, tried: Tried, now: Timestamp) -> Result<()> {
-        self.job(|reply| Job::Tried { message: Box::new(message), tried, now, reply }).await
+        let fence = self.fence;
+        self.job(|reply| Job::Tried { message: Box::new(message), tried, now, fence, reply }).await
     }
 }
 
 pub(super) async fn gather(
-    connection: &mut SqliteConnection,
+    tx: &mut SqliteConnection,
     taken: &[i64],
     messages: &[Envelope],
     now: Timestamp,
 ) -> Result<()> {
-    let mut tx = connection.begin().await?;
     for id in taken {
         sqlx::query("UPDATE outbox SET attempts = attempts + 1, delivered_at = ? WHERE id = ?")
             .bind(now.millis())
@@ -195,16 +196,10 @@ pub(super) async fn gather(
                 .await?;
         }
     }
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
-pub(super) async fn tried(
-    connection: &mut SqliteConnection,
-    message: &Message,
-    tried: &Tried,
-    now: Timestamp,
-) -> Result<()> {
-    let mut tx = connection.begin().await?;
+pub(super) async fn tried(tx: &mut SqliteConnection, message: &Message, tried: &Tried, now: Timestamp) -> Result<()> {
     let (delivered_at, next_at) = match tried {
         Tried::Delivered(_) => (Some(now.millis()), now),
         Tried::Failed(next_at) => (None, *next_at),
@@ -227,7 +222,7 @@ pub(super) async fn tried(
                 .await?;
         }
     }
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
 pub(super) async fn prune(connection: &mut SqliteConnection, before: Timestamp) -> Result<()> {

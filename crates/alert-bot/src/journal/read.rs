@@ -182,7 +182,7 @@ impl Journal {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
         let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         let ((intake, _), (jobs, _)) = (mpsc::channel(1), mpsc::channel(1));
-        Ok(Self { readers, intake, jobs })
+        Ok(Self { readers, intake, jobs, fence: None })
     }
 
     /// Those opened at `since` or later, oldest first, a portion at a time: after `after`.

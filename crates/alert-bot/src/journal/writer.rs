@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteConnectOptions};
 use tokio::sync::mpsc;
 
 use super::{
     Intake, Job, JournalError, Result,
     audit::{GENESIS, Hash, Line},
-    outbox,
+    lease, outbox,
 };
 use crate::{
     engine::{Action, Effect, Freeze, Incident, Note, Page},
@@ -27,14 +27,12 @@ const QUARANTINE_ROWS: i64 = 1000;
 pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     options: SqliteConnectOptions,
-    head: (i64, Hash),
 }
 
 impl Writer {
-    pub(super) async fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Result<Self> {
-        let mut writer = Self { connection: Some(connection), options, head: (0, GENESIS) };
-        writer.head = writer.read_head().await?;
-        Ok(writer)
+    pub(super) async fn new(mut connection: SqliteConnection, options: SqliteConnectOptions) -> Result<Self> {
+        head(&mut connection).await?;
+        Ok(Self { connection: Some(connection), options })
     }
 
     pub(super) async fn run(mut self, mut intake: mpsc::Receiver<Intake>, mut jobs: mpsc::Receiver<Job>) {
@@ -68,19 +66,18 @@ impl Writer {
     async fn connection(&mut self) -> Result<&mut SqliteConnection> {
         if self.connection.is_none() {
             self.connection = Some(self.options.connect().await?);
-            self.head = self.read_head().await?;
         }
         self.connection.as_mut().ok_or(JournalError::Closed)
     }
 
-    async fn read_head(&mut self) -> Result<(i64, Hash)> {
-        let Some(connection) = self.connection.as_mut() else { return Err(JournalError::Closed) };
-        let row =
-            sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(connection).await?;
-        let Some(row) = row else { return Ok((0, GENESIS)) };
-        let hash: Vec<u8> = row.get(1);
-        let hash = hash.try_into().map_err(|_| JournalError::Audit("the last hash is not a hash".to_owned()))?;
-        Ok((row.get(0), hash))
+    /// A transaction that writes from its beginning: what it reads cannot be out of date by the time
+    /// that it writes, though another bot writes to the same file.
+    async fn begin(&mut self, fence: Option<i64>) -> Result<Transaction<'_, Sqlite>> {
+        let mut tx = self.connection().await?.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(token) = fence {
+            lease::check(&mut tx, token).await?;
+        }
+        Ok(tx)
     }
 
     async fn take_in(&mut self, group: &mut Vec<Intake>) {
@@ -114,22 +111,55 @@ impl Writer {
 
     async fn work(&mut self, job: Job) {
         let (result, reply) = match job {
-            Job::Effects { effects, processed, now, reply } => (self.effects(&effects, &processed, now).await, reply),
+            Job::Effects { effects, processed, now, fence, reply } => {
+                (self.effects(&effects, &processed, now, fence).await, reply)
+            }
             Job::Quarantine { at, reason, body, reply } => (self.quarantine(at, &reason, &body).await, reply),
-            Job::Gather { taken, messages, now, reply } => (self.gather(&taken, &messages, now).await, reply),
-            Job::Tried { message, tried, now, reply } => (self.tried(&message, &tried, now).await, reply),
+            Job::Gather { taken, messages, now, fence, reply } => {
+                (self.gather(&taken, &messages, now, fence).await, reply)
+            }
+            Job::Tried { message, tried, now, fence, reply } => (self.tried(&message, &tried, now, fence).await, reply),
             Job::Prune { before, reply } => (self.prune(before).await, reply),
+            Job::Release { token, reply } => (self.release(token).await, reply),
+            Job::Claim { claim, reply } => {
+                let result = self.claim(&claim).await;
+                if result.is_err() {
+                    self.connection = None;
+                }
+                let _ = reply.send(result);
+                return;
+            }
         };
-        if result.is_err() {
+        // Who is fenced off has written nothing, and its connection is as good as before.
+        if result.as_ref().is_err_and(|e| !matches!(e, JournalError::Fenced { .. })) {
             self.connection = None;
         }
         let _ = reply.send(result);
     }
 
-    async fn effects(&mut self, effects: &[Effect], processed: &[i64], now: Timestamp) -> Result<()> {
-        self.connection().await?;
-        let (mut seq, mut head) = self.head;
-        let mut tx = self.connection().await?.begin().await?;
+    async fn claim(&mut self, claim: &lease::Claim) -> Result<lease::Claimed> {
+        let mut tx = self.begin(None).await?;
+        let claimed = lease::claim(&mut tx, claim).await?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn release(&mut self, token: i64) -> Result<()> {
+        let mut tx = self.begin(None).await?;
+        lease::release(&mut tx, token).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn effects(
+        &mut self,
+        effects: &[Effect],
+        processed: &[i64],
+        now: Timestamp,
+        fence: Option<i64>,
+    ) -> Result<()> {
+        let mut tx = self.begin(fence).await?;
+        // Read each time: another bot may have written since.
+        let (mut seq, mut head) = head(&mut tx).await?;
         // Of an incident that changed several times only the last version: the others are not news
         // to anybody who reads after this commit.
         let last: HashMap<&str, usize> = effects
@@ -175,9 +205,7 @@ impl Writer {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
-        self.head = (seq, head);
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     async fn quarantine(&mut self, at: Timestamp, reason: &str, body: &[u8]) -> Result<()> {
@@ -195,12 +223,28 @@ impl Writer {
         Ok(tx.commit().await?)
     }
 
-    async fn gather(&mut self, taken: &[i64], messages: &[outbox::Envelope], now: Timestamp) -> Result<()> {
-        outbox::gather(self.connection().await?, taken, messages, now).await
+    async fn gather(
+        &mut self,
+        taken: &[i64],
+        messages: &[outbox::Envelope],
+        now: Timestamp,
+        fence: Option<i64>,
+    ) -> Result<()> {
+        let mut tx = self.begin(fence).await?;
+        outbox::gather(&mut tx, taken, messages, now).await?;
+        Ok(tx.commit().await?)
     }
 
-    async fn tried(&mut self, message: &outbox::Message, tried: &outbox::Tried, now: Timestamp) -> Result<()> {
-        outbox::tried(self.connection().await?, message, tried, now).await
+    async fn tried(
+        &mut self,
+        message: &outbox::Message,
+        tried: &outbox::Tried,
+        now: Timestamp,
+        fence: Option<i64>,
+    ) -> Result<()> {
+        let mut tx = self.begin(fence).await?;
+        outbox::tried(&mut tx, message, tried, now).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn prune(&mut self, before: Timestamp) -> Result<()> {
@@ -214,6 +258,15 @@ impl Writer {
         .await?;
         outbox::prune(self.connection().await?, before).await
     }
+}
+
+/// The audit's last line: its number and its hash.
+async fn head(connection: &mut SqliteConnection) -> Result<(i64, Hash)> {
+    let row = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(connection).await?;
+    let Some(row) = row else { return Ok((0, GENESIS)) };
+    let hash: Vec<u8> = row.get(1);
+    let hash = hash.try_into().map_err(|_| JournalError::Audit("the last hash is not a hash".to_owned()))?;
+    Ok((row.get(0), hash))
 }
 
 async fn put_incident(tx: &mut SqliteConnection, incident: &Incident) -> Result<()> {

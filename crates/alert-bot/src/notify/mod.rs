@@ -32,6 +32,7 @@ use crate::{
         Journal, JournalError,
         outbox::{Message, Thread, Tried, Waiting},
     },
+    lease::Lease,
     metrics::Metrics,
     policy::Receiver,
     timestamp::Timestamp,
@@ -143,6 +144,8 @@ pub fn client(authorities: Option<&Path>) -> Result<reqwest::Client, String> {
 /// Puts messages together and delivers them.
 pub struct Notifier {
     journal: Journal,
+    /// Where several bots share the journal: only the one that acts speaks.
+    lease: Option<Lease>,
     metrics: Metrics,
     receivers: Receivers,
     client: reqwest::Client,
@@ -166,7 +169,14 @@ impl Notifier {
         gather: Duration,
     ) -> Self {
         let (console, quiet_until) = (console.to_owned(), Mutex::default());
-        Self { journal, metrics, receivers, client, console, gather, spacing: SPACING, quiet_until }
+        Self { journal, lease: None, metrics, receivers, client, console, gather, spacing: SPACING, quiet_until }
+    }
+
+    /// Speaks only while this process holds the lease.
+    #[must_use]
+    pub fn under(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     /// Without pauses between two messages: for tests.
@@ -177,9 +187,15 @@ impl Notifier {
     }
 
     /// Runs until told to stop.
-    pub async fn run(self, posted: Arc<Notify>, shutdown: CancellationToken) {
+    pub async fn run(mut self, posted: Arc<Notify>, shutdown: CancellationToken) {
         loop {
-            self.tick(Timestamp::now()).await;
+            let token = self.lease.as_ref().map(Lease::certain);
+            if let Some(Some(token)) = token {
+                self.journal = self.journal.under(token);
+            }
+            if token != Some(None) {
+                self.tick(Timestamp::now()).await;
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = posted.notified() => {}
@@ -242,6 +258,10 @@ impl Notifier {
             let receiver = message.envelope.receiver;
             let behind = message.envelope.incidents.iter().any(|id| held.contains(&(receiver, id.clone())));
             let due = message.next_at <= now && !behind && self.may_speak(receiver, now).await;
+            // This process may have been stopped meanwhile, and another one have sent it.
+            if self.lease.as_ref().is_some_and(|lease| lease.certain().is_none()) {
+                break;
+            }
             if due && self.attempt(message.clone(), now).await? {
                 delivered += 1;
             } else {

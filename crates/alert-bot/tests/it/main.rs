@@ -15,4 +15,5 @@ mod model;
 mod notify;
 mod process;
 mod support;
+mod two_bots;
 mod webhook;

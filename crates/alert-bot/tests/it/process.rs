@@ -18,13 +18,13 @@ use crate::support::{Api, Container, Setting, Signal, quick_policy, unique};
 const SECOND: Duration = Duration::from_secs(1);
 const BINARY: &str = env!("CARGO_BIN_EXE_alert-bot");
 
-struct Process {
+pub struct Process {
     child: Child,
-    api: Api,
+    pub api: Api,
 }
 
 impl Process {
-    async fn start(setting: &Setting, abort_at: Option<&str>) -> Self {
+    pub async fn start(setting: &Setting, abort_at: Option<&str>) -> Self {
         let port = free_port();
         let mut command = Command::new(BINARY);
         command.args(setting.args()).arg(format!("--listen=127.0.0.1:{port}"));
@@ -46,8 +46,14 @@ impl Process {
         Self { child, api }
     }
 
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "kill -{name}");
+    }
+
     /// SIGKILL: nothing is flushed, nothing is said.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -118,7 +124,7 @@ async fn killed_at_every_commit_nothing_is_lost_and_nothing_doubled() {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Hold {
+pub enum Hold {
     /// The restart never reaches Docker.
     Request,
     /// It does, and its answer never comes back.
@@ -126,7 +132,7 @@ enum Hold {
 }
 
 /// A way to Docker on which the first restart is held. The real one cannot be stopped so exactly.
-async fn holding_proxy(hold: Hold) -> (String, mpsc::Receiver<()>) {
+pub async fn holding_proxy(hold: Hold) -> (String, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let (held, told) = mpsc::channel(1);

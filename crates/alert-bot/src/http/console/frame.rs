@@ -11,7 +11,11 @@ use super::{
     VERSION, parts, respond,
     visit::{Visit, percent},
 };
-use crate::{engine::Overview, policy::reload::Loaded, timestamp::Timestamp};
+use crate::{
+    engine::{LeaseView, Overview, Role},
+    policy::reload::Loaded,
+    timestamp::Timestamp,
+};
 
 /// A driver that takes longer is busy or stuck: the page says so instead of waiting.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -132,18 +136,19 @@ impl Frame {
         }
     }
 
+    /// Set where another bot acts.
+    fn stands_by(&self) -> Option<&LeaseView> {
+        self.overview.as_ref().map(|o| &o.lease).filter(|lease| lease.role == Role::Standby)
+    }
+
     /// The switch that stops everything.
     fn switch(&self) -> Markup {
         let freeze = self.overview.as_ref().and_then(|o| o.freeze.as_ref());
-        let label = match (&self.overview, freeze) {
-            (None, _) => "Engine silent",
-            (_, Some(_)) => "Frozen",
-            (_, None) => "Healing on",
-        };
-        let tone = match (&self.overview, freeze) {
-            (None, _) => "bad",
-            (_, Some(_)) => "warn",
-            (_, None) => "good",
+        let (label, tone) = match (&self.overview, freeze, self.stands_by()) {
+            (None, ..) => ("Engine silent", "bad"),
+            (_, _, Some(_)) => ("Standby", "warn"),
+            (_, Some(_), None) => ("Frozen", "warn"),
+            (_, None, None) => ("Healing on", "good"),
         };
         html! {
             details.switch id="freeze" {
@@ -151,6 +156,14 @@ impl Frame {
                 div.panel {
                     @if self.overview.is_none() {
                         p { "The engine does not answer at present: nothing can be ordered." }
+                    } @else if let Some(lease) = self.stands_by() {
+                        h2 { "This bot stands by" }
+                        dl.facts {
+                            (parts::fact("This one", html! { (lease.name) }))
+                            (parts::fact("Acts", html! { (lease.holder.as_deref().unwrap_or("nobody yet")) }))
+                            @if let Some(since) = lease.since { (parts::fact("Since", parts::time(since))) }
+                        }
+                        p { "Orders are for the one that acts. This one takes over when it is gone." }
                     } @else if let Some(freeze) = freeze {
                         h2 { "Nothing is acted on" }
                         dl.facts {
@@ -201,6 +214,12 @@ impl Frame {
         let freeze = self.overview.as_ref().and_then(|o| o.freeze.as_ref());
         let maintenance = self.overview.as_ref().and_then(|o| o.maintenance.as_ref());
         html! {
+            @if let Some(lease) = self.stands_by() {
+                p.notice.warn {
+                    strong { "This bot stands by" } ": "
+                    (lease.holder.as_deref().unwrap_or("another one")) " acts. What is shown comes from the journal; orders are refused."
+                }
+            }
             @if let Some(freeze) = freeze {
                 p.notice.warn {
                     strong { @if freeze.storm { "Frozen by an alert storm" } @else { "Frozen by " (freeze.by) } }
@@ -231,7 +250,9 @@ impl Frame {
         html! {
             footer {
                 p {
-                    "Policy " code { (policy.digest) } " · mode " (policy.mode.as_str()) " · times in UTC · "
+                    "Policy " code { (policy.digest) } " · mode " (policy.mode.as_str()) " · "
+                    @if let Some(overview) = &self.overview { (overview.lease.name) " is " (overview.lease.role.as_str()) " · " }
+                    "times in UTC · "
                     a href=(self.to("/openapi.json")) { "API" }
                 }
             }
