@@ -69,6 +69,7 @@ pub async fn run_on(
         backend,
         observer,
         diagnosis: config.diagnosis()?.map(Diagnosis::new),
+        web: config.notify.client()?,
         annotator,
         metrics: metrics.clone(),
         delivered: Arc::new(Notify::new()),

@@ -191,6 +191,10 @@ impl Metrics {
                 metrics.actions.with_label_values(&[verb, result]);
             }
         }
+        // Where nothing can be inspected, nothing is unknown for a while only.
+        for result in ["done", "not_performed", "unanswered"] {
+            metrics.actions.with_label_values(&["webhook", result]);
+        }
         for reason in Reason::ALL {
             metrics.refusals.with_label_values(&[reason.as_str()]);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Tools, subject};
+use super::{Tools, hook, subject};
 use crate::{
     backend::{BackendError, Deed, PREVIOUS_IMAGE},
     engine::{Action, CallOutcome, Event, Incident, Probe, Sli, Tri, Workload, target::Candidate},
@@ -20,7 +20,7 @@ const LOG_LIMIT: Duration = Duration::from_secs(2);
 const BEFORE: Duration = Duration::from_secs(180);
 
 /// Carries an action out. What cannot be told is reported as unknown.
-pub async fn act(tools: Tools, action: Action) -> Event {
+pub async fn act(tools: Tools, action: Action, call: Option<hook::Call>) -> Event {
     let limit = Duration::from_millis(action.timeout_ms);
     let stop_timeout = Duration::from_millis(action.stop_timeout_ms);
     let deed = match action.verb {
@@ -33,6 +33,7 @@ pub async fn act(tools: Tools, action: Action) -> Event {
         Verb::ScaleIn => Deed::Remove { stop_timeout },
         Verb::Diagnose => return look(&tools, action).await,
         Verb::SqlDiagnosis => return ask_database(&tools, action, limit).await,
+        Verb::Webhook => return ring(&tools, action, call, limit).await,
     };
     // The container's last words: a restart keeps them, a recreate does not, and by the time
     // somebody reads the incident they have scrolled away.
@@ -107,6 +108,19 @@ async fn look(tools: &Tools, action: Action) -> Event {
         }
         (Err(error), _) => (CallOutcome::NotPerformed(error.to_string()), None),
     };
+    Event::Returned { action: action.id, outcome, evidence }
+}
+
+/// Calls the address that the policy names.
+async fn ring(tools: &Tools, action: Action, call: Option<hook::Call>, limit: Duration) -> Event {
+    let (outcome, evidence) = match (call, tools.lease.confirm().await) {
+        (Some(call), Ok(())) => call.send(&tools.web, &action.id, limit).await,
+        (None, _) => (CallOutcome::NotPerformed("the rule names no address".to_owned()), None),
+        (_, Err(why)) => (CallOutcome::NotPerformed(why), None),
+    };
+    if outcome != CallOutcome::Done {
+        telemetry::trace::set_error("the call was not answered as done");
+    }
     Event::Returned { action: action.id, outcome, evidence }
 }
 

@@ -11,6 +11,7 @@
 
 mod act;
 mod control;
+mod hook;
 mod resolve;
 mod spans;
 
@@ -40,7 +41,7 @@ use crate::{
     lease::Lease,
     metrics::Metrics,
     observe::Observer,
-    policy::reload::Loaded,
+    policy::{Verb, reload::Loaded},
     timestamp::Timestamp,
 };
 
@@ -76,6 +77,8 @@ pub struct Tools {
     pub observer: Observer,
     /// What asks a database.
     pub diagnosis: Option<Diagnosis>,
+    /// What calls the addresses that a policy names.
+    pub web: reqwest::Client,
     /// What draws on dashboards.
     pub annotator: Annotator,
     /// What is counted.
@@ -437,9 +440,11 @@ impl Driver {
             }
             Command::Act { action } => {
                 let Some(action) = self.state.action(action).cloned() else { return };
-                let span = self.span_of(&action, &format!("docker {}", action.verb));
+                let kind = if action.verb == Verb::Webhook { "call" } else { "docker" };
+                let span = self.span_of(&action, &format!("{kind} {}", action.verb));
                 self.tools.annotator.begin(&action);
-                self.spawn(act::act(self.tools.clone(), action), span);
+                let call = self.state.incident(&action.incident).and_then(|i| hook::Call::of(i, &action));
+                self.spawn(act::act(self.tools.clone(), action, call), span);
             }
             Command::Inspect { action } => {
                 let Some(action) = self.state.action(action).cloned() else { return };

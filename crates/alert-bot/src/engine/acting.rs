@@ -28,7 +28,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) fn verb_for(step: &Step, state: RunState, replicas: usize) -> Option<Verb> {
     let (max_replicas, step) = (step.max_replicas, step.action);
     match (step, state) {
-        (Verb::Diagnose | Verb::SqlDiagnosis, _) => Some(step),
+        // A call elsewhere does not ask how the container does.
+        (Verb::Diagnose | Verb::SqlDiagnosis | Verb::Webhook, _) => Some(step),
         // A new container helps also where the old one is being restarted over and over.
         (Verb::Recreate | Verb::RollBack, _) => Some(step),
         (Verb::ScaleOut, RunState::Running) => (replicas < max_replicas).then_some(step),
@@ -156,7 +157,9 @@ impl Turn<'_> {
         let Some(action) = self.state.in_flight.get(id).cloned() else { return };
         if let Some(evidence) = evidence {
             let alert = self.state.open.get(&action.incident).map(|i| i.alert.name().to_owned()).unwrap_or_default();
-            let text = format!("seen before {} of {}", action.verb, action.target.name);
+            let seen =
+                if action.verb.leaves_a_trace() || !action.verb.changes() { "seen before" } else { "answered to" };
+            let text = format!("{seen} {} of {}", action.verb, action.target.name);
             self.on_found(&action.incident, &alert, &text, evidence);
         }
         match outcome {
@@ -180,6 +183,12 @@ impl Turn<'_> {
         // A look that did not come back changed nothing.
         if !action.verb.changes() {
             return self.not_performed(action, why, None);
+        }
+        // Nothing can be inspected: it is not done again, and the proof says what it was good for.
+        if !action.verb.leaves_a_trace() {
+            let text = format!("{} {}: may have happened; {why}", action.verb, action.target.name);
+            action.error = Some(why);
+            return self.over(action, ActionStatus::Unanswered, text);
         }
         action.status = ActionStatus::Unknown;
         action.unknown_since = Some(self.now);
@@ -271,14 +280,19 @@ impl Turn<'_> {
         self.push(Effect::PutAction(Box::new(action)));
     }
 
-    fn performed(&mut self, mut action: Action, how: &str) {
-        action.status = ActionStatus::Done;
+    fn performed(&mut self, action: Action, how: &str) {
+        let text = format!("{} {}: done; {how}", action.verb, action.target.name);
+        self.over(action, ActionStatus::Done, text);
+    }
+
+    /// Nothing more will be heard of it: now the proof.
+    fn over(&mut self, mut action: Action, status: ActionStatus, text: String) {
+        action.status = status;
         action.finished_at = Some(self.now);
         action.next_inspect = None;
         let incident = self.state.open.get(&action.incident).cloned();
         let changes = action.verb.changes();
-        let text = format!("{} {}: done; {how}", action.verb, action.target.name);
-        let data = json!({ "action": action.id, "status": "done" });
+        let data = json!({ "action": action.id, "status": status });
         self.push(Effect::PutAction(Box::new(action)));
         let Some(mut incident) = incident else { return };
         if !changes {

@@ -71,7 +71,8 @@ const ON_TARGET: &[Gate] = &[
 /// To look is to change nothing: only whether it was done before, and whose container it is, count.
 const TO_LOOK: &[Gate] = &[permitted, done_before];
 
-/// A new container in its place is the way out where the old one never stays up.
+/// A new container in its place is the way out where the old one never stays up, and a call
+/// elsewhere does not touch it.
 const TO_REPLACE: &[Gate] =
     &[permitted, stopped_by_person, done_before, busy, cooldown, target_budget, global_budget, concurrency, allowed];
 
@@ -79,7 +80,7 @@ const TO_REPLACE: &[Gate] =
 pub(super) const fn on_target(verb: Verb) -> &'static [Gate] {
     match verb {
         Verb::Diagnose | Verb::SqlDiagnosis => TO_LOOK,
-        Verb::Recreate | Verb::RollBack => TO_REPLACE,
+        Verb::Recreate | Verb::RollBack | Verb::Webhook => TO_REPLACE,
         _ => ON_TARGET,
     }
 }

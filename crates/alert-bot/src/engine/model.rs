@@ -373,6 +373,8 @@ pub enum ActionStatus {
     Unknown,
     /// It happened.
     Done,
+    /// It may have happened, and nothing will ever tell: it is not done again.
+    Unanswered,
     /// It is certain that it did not happen.
     NotPerformed,
 }
@@ -384,6 +386,7 @@ impl ActionStatus {
             Self::Intended => "intended",
             Self::Unknown => "unknown",
             Self::Done => "done",
+            Self::Unanswered => "unanswered",
             Self::NotPerformed => "not_performed",
         }
     }

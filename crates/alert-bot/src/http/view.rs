@@ -191,7 +191,7 @@ pub struct ActionView {
     pub step: usize,
     /// Which attempt, from 1.
     pub attempt: u32,
-    /// intended, unknown, done, not_performed.
+    /// intended, unknown, done, unanswered, not_performed.
     pub status: &'static str,
     /// The container's start before the action.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Budget, Good, Heal, LONGEST_WINDOW, Level, Limits, Mode, Period, Plan, Policy, Receiver, Rule, Selector, Step,
-    Storm, Verb, Verify, Window, is_service_name, maintenance::WindowDoc,
+    Budget, Good, Heal, Hook, LONGEST_WINDOW, Level, Limits, Mode, Period, Plan, Policy, Receiver, Rule, Selector,
+    Step, Storm, Verb, Verify, Window, is_service_name, maintenance::WindowDoc,
 };
 use crate::engine::RECOVERY;
 
@@ -128,6 +128,9 @@ struct StepDoc {
     timeout: Option<Period>,
     stop_timeout: Option<Period>,
     max_replicas: Option<usize>,
+    url: Option<String>,
+    token_file: Option<String>,
+    body: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -369,6 +372,7 @@ fn heal(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
         let sensible = step.max_replicas.is_none_or(|n| step.action == Verb::ScaleOut && (1..=5).contains(&n));
         faults.check(sensible, line(steps), || "max_replicas is 1 to 5, and for scale_out only".to_owned());
     }
+    let hooks: Vec<_> = steps.value.iter().map(|step| hook(step, line(steps), faults)).collect();
     let target = selector(target, policy, faults);
     let verify = self::verify(verify, defaults, faults);
     let budget = budget(doc.budget.as_ref().or(defaults.budget.as_ref()), faults);
@@ -379,16 +383,32 @@ fn heal(at: &Spanned<RuleDoc>, defaults: &DefaultsDoc, policy: &Policy, faults: 
         steps: steps
             .value
             .iter()
-            .map(|step| Step {
+            .zip(hooks)
+            .map(|(step, webhook)| Step {
                 action: step.action,
                 timeout: step.timeout.unwrap_or(Period::from_secs(30)),
                 stop_timeout: step.stop_timeout.unwrap_or(Period::from_secs(10)),
                 max_replicas: step.max_replicas.unwrap_or(1),
+                webhook,
             })
             .collect(),
         budget,
         verify: verify?,
     })
+}
+
+fn hook(step: &StepDoc, at: u64, faults: &mut Faults) -> Option<Hook> {
+    match (step.action, &step.url) {
+        (Verb::Webhook, Some(url)) => match Hook::read(url, step.token_file.as_deref(), step.body.as_ref()) {
+            Ok(hook) => return Some(hook),
+            Err(wrong) => wrong.into_iter().for_each(|why| faults.add(at, format!("webhook: {why}"))),
+        },
+        (Verb::Webhook, None) => faults.add(at, "webhook needs a url"),
+        _ => faults.check(step.url.is_none() && step.token_file.is_none() && step.body.is_none(), at, || {
+            "url, token_file and body are for webhook only".to_owned()
+        }),
+    }
+    None
 }
 
 fn selector(doc: &Spanned<TargetDoc>, policy: &Policy, faults: &mut Faults) -> Option<Selector> {

@@ -5,6 +5,7 @@
 //! the running policy in step with the file.
 
 mod document;
+mod hook;
 mod maintenance;
 mod period;
 pub mod reload;
@@ -14,6 +15,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub use document::PolicyError;
+pub use hook::Hook;
 pub use maintenance::Window;
 pub use period::Period;
 use serde::{Deserialize, Serialize};
@@ -203,13 +205,16 @@ pub struct Step {
     /// `scale_out` makes no more than so many beside the first.
     #[serde(default = "one")]
     pub max_replicas: usize,
+    /// What `webhook` calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Hook>,
 }
 
 fn one() -> usize {
     1
 }
 
-/// What can be done to a container.
+/// What can be done to a container, or on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
@@ -227,6 +232,8 @@ pub enum Verb {
     ScaleOut,
     /// Remove a replica that was made for it.
     ScaleIn,
+    /// Call an address that the policy names: what heals is elsewhere.
+    Webhook,
     /// Look only: its state and its last log lines go to the incident.
     Diagnose,
     /// Look only: what the database waits for goes to the incident.
@@ -311,6 +318,11 @@ impl Verb {
         matches!(self, Self::ScaleOut | Self::ScaleIn)
     }
 
+    /// Whether the containers tell afterwards whether it was done.
+    pub const fn leaves_a_trace(self) -> bool {
+        self.changes() && !matches!(self, Self::Webhook)
+    }
+
     /// Whether it changes something: only then it is counted, braked and proven.
     pub const fn changes(self) -> bool {
         !matches!(self, Self::Diagnose | Self::SqlDiagnosis)
@@ -326,6 +338,7 @@ impl Verb {
             Self::RollBack => "roll_back",
             Self::ScaleOut => "scale_out",
             Self::ScaleIn => "scale_in",
+            Self::Webhook => "webhook",
             Self::Diagnose => "diagnose",
             Self::SqlDiagnosis => "sql_diagnosis",
         }

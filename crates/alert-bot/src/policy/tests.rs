@@ -152,3 +152,30 @@ fn a_ladder_begins_at_once_and_rises() {
     let kept: Rule = serde_json::from_str(&text).unwrap();
     assert_eq!(policy.ladder(Some(&kept), None)[0].to, [Receiver::Webhook]);
 }
+
+#[test]
+fn only_what_the_policy_names_can_be_called() {
+    let step = |step: &str| rule(&HEAL.replace("[{action: restart}]", step));
+    let policy = Policy::parse(&step(
+        "[{action: webhook, url: 'https://x.example/a', token_file: /t, timeout: 3s, body: {a: ['{{alert}}', 1]}}]",
+    ))
+    .unwrap();
+    let step_read = &policy.rules[0].heal().unwrap().steps[0];
+    let hook = step_read.webhook.as_ref().unwrap();
+    assert_eq!((step_read.action, step_read.timeout), (Verb::Webhook, Period::from_secs(3)));
+    assert_eq!(hook.message("i", "A", "t"), serde_json::json!({ "a": ["A", 1] }));
+    // It stays with the incident as it was.
+    let kept = serde_json::to_string(&*policy.rules[0]).unwrap();
+    assert_eq!(serde_json::from_str::<Rule>(&kept).unwrap(), *policy.rules[0]);
+    for (wrong, says) in [
+        ("[{action: webhook}]", "needs a url"),
+        ("[{action: webhook, url: 'x'}]", "url"),
+        ("[{action: webhook, url: 'http://{{target}}/'}]", ""),
+        ("[{action: webhook, url: 'http://x/', body: '{{labels}}'}]", "labels"),
+        ("[{action: restart, url: 'http://x/'}]", "for webhook only"),
+        ("[{action: diagnose, body: {}}]", "for webhook only"),
+    ] {
+        let faults = faults(&step(wrong));
+        assert!(faults[0].starts_with("line 7:") && faults[0].contains(says), "{wrong}: {faults:?}");
+    }
+}

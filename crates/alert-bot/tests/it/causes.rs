@@ -38,6 +38,12 @@ rules:
     target: {label: service}
     steps: [{action: diagnose}]
     verify: {sli: x, above: 0}
+  - name: elsewhere
+    match: {alertname: Elsewhere}
+    target: {label: service}
+    steps: [{action: webhook, url: 'http://elsewhere/', timeout: 5s}, {action: restart}]
+    budget: {actions: 3, window: 5m, cooldown: 0s}
+    verify: {sli: x, above: 0}
   - name: disk
     match: {alertname: Disk}
     leave_to_people: nothing can be done
@@ -66,6 +72,10 @@ struct Bot {
     acted: Vec<String>,
     pages: usize,
     closed: Vec<Incident>,
+    /// What comes of an action.
+    outcome: CallOutcome,
+    /// Whether the alert still fires when it is looked at.
+    firing: Tri,
 }
 
 impl Bot {
@@ -77,6 +87,8 @@ impl Bot {
             acted: Vec::new(),
             pages: 0,
             closed: Vec::new(),
+            outcome: CallOutcome::Done,
+            firing: Tri::No,
         };
         let containers = SERVICES.iter().map(|(service, needs)| candidate(service, needs)).collect();
         bot.event(Event::Topology(Topology::new(containers, "p")));
@@ -108,14 +120,15 @@ impl Bot {
                     Effect::Do(Command::Act { action }) => {
                         let act = self.state.action(&action).unwrap();
                         self.acted.push(format!("{} {}", act.verb, act.target.service));
-                        let (outcome, evidence) = (CallOutcome::Done, None);
+                        let (outcome, evidence) = (self.outcome.clone(), None);
                         events.push(Event::Returned { action, outcome, evidence });
                     }
                     Effect::Do(Command::Probe { incident }) => {
                         let service = self.state.incident(&incident).unwrap().service();
                         let container = Ok(Some(workload(service.as_deref().unwrap())));
                         let sli = Sli::Value { value: 1.0, good: true, age_ms: 0 };
-                        events.push(Event::Probed { incident, probe: Probe { container, firing: Tri::No, sli } });
+                        let firing = self.firing.clone();
+                        events.push(Event::Probed { incident, probe: Probe { container, firing, sli } });
                     }
                     Effect::Page(_) => self.pages += 1,
                     Effect::Put(incident) if incident.phase == Phase::Closed => self.closed.push(*incident),
@@ -293,6 +306,61 @@ fn a_cause_that_is_heard_of_last_explains_what_burned_before_it() {
     assert!(bot.state.freeze().is_none());
     bot.fires("Down", "c");
     assert!(bot.state.freeze().is_some(), "four are too many");
+}
+
+#[test]
+fn a_call_that_was_not_answered_is_not_made_again_and_the_proof_says_what_it_was_good_for() {
+    let unheard = CallOutcome::Unknown("no answer".to_owned());
+    let mut bot = Bot { outcome: unheard.clone(), ..Bot::new() };
+    let a = bot.fires("Elsewhere", "a");
+    assert_eq!(bot.acted, ["webhook a"]);
+    assert_eq!(bot.state.incident(&a).unwrap().phase, Phase::Verifying);
+    assert_eq!(bot.state.in_flight().count(), 0, "nothing can be inspected");
+    bot.passes(8);
+    assert_eq!(bot.closed.iter().find(|i| i.id == a).unwrap().outcome, Some(Outcome::Healed), "it was heard after all");
+    assert_eq!(bot.acted, ["webhook a"]);
+
+    // It was not, as it seems: the next step follows.
+    let mut bot = Bot { outcome: unheard, firing: Tri::Yes, ..Bot::new() };
+    bot.fires("Elsewhere", "a");
+    bot.passes(25);
+    assert_eq!(bot.acted, ["webhook a", "restart a"]);
+
+    // What certainly never arrived may be sent once more.
+    let never = CallOutcome::NotPerformed("connection refused".to_owned());
+    let mut bot = Bot { outcome: never, ..Bot::new() };
+    let a = bot.fires("Elsewhere", "a");
+    bot.passes(60);
+    assert_eq!(bot.acted, ["webhook a", "webhook a"]);
+    assert_eq!(bot.reason(&a), Some(Reason::ActionFailed));
+
+    // A no is a no.
+    let mut bot = Bot { outcome: CallOutcome::Refused("422".to_owned()), ..Bot::new() };
+    let a = bot.fires("Elsewhere", "a");
+    bot.passes(60);
+    assert_eq!((bot.acted.len(), bot.reason(&a)), (1, Some(Reason::BackendRefused)));
+}
+
+#[test]
+fn a_call_that_was_on_its_way_when_the_process_ended_is_not_made_again() {
+    let mut bot = Bot { outcome: CallOutcome::Unknown("lost".to_owned()), ..Bot::new() };
+    // The intent is on disk, and nobody hears of the rest.
+    let (labels, now) = (alert("Elsewhere", "a", Status::Firing, bot.now), bot.now);
+    for event in [Event::Alert { alert: labels, source: Source::Webhook, received_at: now, trace: None }] {
+        for effect in decide(&bot.state, event, bot.now) {
+            bot.state.apply(&effect);
+        }
+    }
+    let id = bot.state.open().next().unwrap().id.clone();
+    let seen = Seen { at: bot.now, workload: Ok(workload("a")), alert: AlertLook::Unasked };
+    for effect in decide(&bot.state, Event::Resolved { incident: id.clone(), seen }, bot.now) {
+        bot.state.apply(&effect);
+    }
+    assert_eq!(bot.state.in_flight().count(), 1);
+    bot.event(Event::Boot);
+    bot.passes(8);
+    assert!(bot.acted.is_empty(), "{:?}", bot.acted);
+    assert_eq!(bot.closed.iter().find(|i| i.id == id).unwrap().outcome, Some(Outcome::Healed));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -295,4 +295,66 @@ async fn a_step_that_does_not_heal_is_followed_by_the_next() {
     assert_eq!(closed["outcome"], "healed", "{closed:#}");
     assert_eq!(lines(&closed, "verdict").len(), 2);
     assert_eq!(api.starts(), 3);
+}
+
+#[tokio::test]
+async fn a_call_elsewhere_is_made_once_and_proven() {
+    type Heard = Arc<Mutex<Vec<(String, String, String)>>>;
+    let heard = Heard::default();
+    let told = heard.clone();
+    let router = axum::Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: String| async move {
+        let header = |name: &str| headers.get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+        let proof = format!("{} {}", header("authorization"), header("idempotency-key"));
+        told.lock().await.push((uri.path().to_owned(), proof, body));
+        if uri.path() == "/silent" {
+            std::future::pending::<()>().await;
+        }
+        StatusCode::ACCEPTED
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let (answered, silent, sli) = (unique("Answered"), unique("Silent"), metric());
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "a-token\n").unwrap();
+    let rule = |name: &str, alertname: &str, service: &str, path: &str| {
+        format!(
+            "  - name: {name}
+    match: {{alertname: {alertname}}}
+    target: {{service: {service}}}
+    steps:
+      - action: webhook
+        url: {base}/{path}
+        token_file: {}
+        timeout: 1s
+        body: {{ref: '{{{{incident}}}}', what: '{{{{alert}}}} on {{{{target}}}}'}}
+    verify: {{sli: {sli}, below: 0.5}}
+",
+            token.display()
+        )
+    };
+    let rules = rule("answered", &answered, "api", "ok") + &rule("silent", &silent, "db", "silent");
+    let setting = Setting::new(&quick_policy(&unique("Errors"), "api", &sli, &rules));
+    let (api, db) = (Container::healable(&setting.project, "api"), Container::healable(&setting.project, "db"));
+    let _signal = Signal::steady(&sli, 0.0);
+    let bot = setting.start().await;
+    for alertname in [&answered, &silent] {
+        bot.api.fire(json!({ "alertname": alertname, "note": "x\", \"ref\": \"forged" })).await;
+    }
+    for (alertname, status, container) in [(&answered, "done", &api), (&silent, "unanswered", &db)] {
+        let closed = bot.api.until(alertname, 30 * SECOND, |i| i["state"] == "closed").await;
+        assert_eq!(closed["outcome"], "healed", "{closed:#}");
+        assert_eq!(closed["actions"][0]["status"], status, "{closed:#}");
+        let calls: Vec<_> = heard.lock().await.iter().filter(|c| c.2.contains(alertname.as_str())).cloned().collect();
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        let action = closed["actions"][0]["id"].as_str().unwrap();
+        assert_eq!(calls[0].1, format!("Bearer a-token {action}"));
+        let body: Value = serde_json::from_str(&calls[0].2).unwrap();
+        assert_eq!(body, json!({ "ref": closed["id"], "what": format!("{alertname} on {}", container.0) }));
+        assert_eq!(container.starts(), 1, "the container itself was not touched");
+    }
+    let evidence = bot.api.incident(&answered).await.unwrap().to_string();
+    assert!(evidence.contains("HTTP status") && !evidence.contains("a-token"), "{evidence}");
 }

@@ -133,6 +133,7 @@ fn steps(incident: &Incident, detail: &IncidentDetail) -> Markup {
                     Some("done") => ("good", "done"),
                     Some("not_performed") => ("bad", "not carried out"),
                     Some("unknown") => ("warn", "outcome unknown"),
+                    Some("unanswered") => ("warn", "not answered"),
                     Some(_) => ("run", "under way"),
                     None if current => ("warn", "next"),
                     None => ("calm", "not taken"),

@@ -28,7 +28,7 @@ pub(super) fn tone(code: &str) -> &'static str {
     match code {
         "healed" | "resolved" | "covered" | "good" | "done" => "good",
         "not_healed" | "escalated" | "bad" | "failed" | "not_performed" => "bad",
-        "unverified" | "waiting" | "unknown" => "warn",
+        "unverified" | "waiting" | "unknown" | "unanswered" | "standby" => "warn",
         "acting" | "verifying" | "intended" => "run",
         _ => "calm",
     }
