@@ -1,0 +1,7 @@
+//! The `esg-ledger` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    esg_ledger::cli::main()
+}
