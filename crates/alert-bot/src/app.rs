@@ -84,14 +84,14 @@ pub async fn run_on(
     let in_force = policy.borrow().policy.clone();
     tracing::info!(policy = in_force.digest, mode = in_force.mode.as_str(), project = config.project, "policy loaded");
     // First the lease, then the state: what was read before could be changed by the bot that acts.
-    let acts = lease.start().await.context("JOURNAL_PATH")?;
+    // A journal that cannot be written at this moment is no reason to end: until it can, nothing is done.
+    let acts = lease.start().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the lease cannot be claimed yet");
+        false
+    });
     let standing = lease.view();
-    tracing::info!(
-        name = standing.name,
-        holder = standing.holder,
-        "{}",
-        if acts { "this bot acts" } else { "standing by" }
-    );
+    let role = if acts { "this bot acts" } else { "standing by" };
+    tracing::info!(name = standing.name, holder = standing.holder, "{role}");
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
     let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval);
 

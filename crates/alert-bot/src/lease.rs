@@ -90,15 +90,20 @@ impl Lease {
     /// Renews it until it is lost or `term` ends; ends `term` when it is lost.
     pub async fn keep(self, term: CancellationToken) {
         self.standing().term = term.clone();
+        let mut failed = false;
         loop {
-            let pause = match self.renew().await {
+            let renewed = self.renew().await;
+            let pause = match &renewed {
                 Ok(true) => self.0.length.div_f64(RENEWALS),
                 Ok(false) => return term.cancel(),
                 Err(error) => {
-                    tracing::warn!(%error, "the lease cannot be renewed");
+                    if !failed {
+                        tracing::warn!(%error, "the lease cannot be renewed");
+                    }
                     RETRY
                 }
             };
+            failed = renewed.is_err();
             tokio::select! {
                 () = term.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
