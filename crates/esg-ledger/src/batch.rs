@@ -64,6 +64,7 @@ impl Observer for () {
 enum Message {
     Entries(Vec<Vec<u8>>, Reply),
     Cosigned(String, Signature),
+    Stop,
 }
 
 /// The senders' side.
@@ -100,13 +101,19 @@ impl Sender {
         rx.recv().unwrap_or_else(|_| Err("the writer has stopped".to_owned()))
     }
 
+    /// Ends the writer after what waits already; waits for a place in the queue.
+    pub fn stop(&self) {
+        // It may have ended.
+        let _ = self.0.send(Message::Stop);
+    }
+
     /// Publishes a witness's cosignature. Lost if the queue is full: the next checkpoint is cosigned again.
     pub fn cosigned(&self, text: String, signature: Signature) {
         let _ = self.0.try_send(Message::Cosigned(text, signature));
     }
 }
 
-/// Starts the writer's thread. It ends when all senders are gone, and closes the log.
+/// Starts the writer's thread. It ends when it is told to or when all senders are gone, and closes the log.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -118,7 +125,8 @@ pub fn start(
     clock: impl Fn() -> i64 + Send + 'static,
 ) -> std::io::Result<(Sender, JoinHandle<()>)> {
     let (tx, rx) = sync_channel(limits.waiting);
-    let writer = Writer { place, policy, limits, observer, clock, log: None, heartbeat: Instant::now() };
+    let writer =
+        Writer { place, policy, limits, observer, clock, log: None, heartbeat: Instant::now(), stopped: false };
     let thread = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || writer.run(&rx))?;
     Ok((Sender(tx), thread))
 }
@@ -131,6 +139,7 @@ struct Writer<O, C> {
     clock: C,
     log: Option<Log>,
     heartbeat: Instant,
+    stopped: bool,
 }
 
 /// How often the writer looks for silence, and for a log that could not be opened.
@@ -141,7 +150,7 @@ impl<O: Observer, C: Fn() -> i64> Writer<O, C> {
         // A broken log is found at the start, not by the first sender.
         self.open();
         let mut tick = Instant::now() + TICK;
-        loop {
+        while !self.stopped {
             match rx.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(first) => self.batch(first, rx),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -182,8 +191,9 @@ impl<O: Observer, C: Fn() -> i64> Writer<O, C> {
                     entries.extend(more);
                 }
                 Message::Cosigned(text, signature) => cosignatures.push((text, signature)),
+                Message::Stop => self.stopped = true,
             }
-            if entries.len() < self.limits.entries {
+            if !self.stopped && entries.len() < self.limits.entries {
                 next = rx.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
             }
         }

@@ -220,13 +220,8 @@ pub fn verify_consistency(
         return if *old_root == expected { Ok(()) } else { Err(ProofError::Root) };
     }
     // A complete old tree is its own first hash, which the proof therefore leaves out.
-    let first;
     let mut rest = proof.iter();
-    if old.is_power_of_two() {
-        first = *old_root;
-    } else {
-        first = *rest.next().ok_or(ProofError::Length(0))?;
-    }
+    let first = if old.is_power_of_two() { *old_root } else { *rest.next().ok_or(ProofError::Length(0))? };
     let (mut fnode, mut snode) = (old - 1, new - 1);
     while fnode & 1 == 1 {
         fnode >>= 1;

@@ -33,13 +33,14 @@ pub const EXIT_NO_PROOF: u8 = 52;
 
 /// Tamper-evident log of energy and emissions.
 #[derive(Debug, Parser)]
-#[command(name = "esg-ledger", version, about)]
+#[command(name = "esg-ledger", version, about, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a process")]
 enum Command {
     /// Make a new log with a new key; prints its verifier key.
     Init(write::Init),

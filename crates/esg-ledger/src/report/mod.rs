@@ -472,6 +472,3 @@ impl Builder<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

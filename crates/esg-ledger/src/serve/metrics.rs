@@ -1,6 +1,12 @@
 //! What the service tells about the log.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
@@ -134,6 +140,8 @@ pub type Published = tokio::sync::watch::Sender<Option<super::Head>>;
 pub struct Watcher {
     pub(super) metrics: Metrics,
     pub(super) head: Published,
+    /// Whether the log can be written now.
+    pub(super) writable: Arc<AtomicBool>,
     pub(super) clock: fn() -> i64,
     /// Machines are counted over at most this often.
     pub(super) counted: Option<std::time::Instant>,
@@ -143,6 +151,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 impl Observer for Watcher {
     fn committed(&mut self, log: &Log, outcomes: &[Outcome], took: Duration) {
+        self.writable.store(true, Ordering::Relaxed);
         let m = &self.metrics;
         for outcome in outcomes {
             let label = match outcome {
@@ -174,6 +183,7 @@ impl Observer for Watcher {
     }
 
     fn failed(&mut self, error: &LogError) {
+        self.writable.store(false, Ordering::Relaxed);
         self.metrics.commit_failures.inc();
         tracing::error!(%error, "the log cannot be written");
     }

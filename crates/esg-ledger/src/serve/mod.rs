@@ -4,7 +4,13 @@ mod config;
 mod http;
 mod metrics;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use telemetry::Runtime;
@@ -73,11 +79,12 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
     let key = read_key(&place.key_file)?.verifier().clone();
     let metrics = Metrics::new(&rt.registry)?;
     let (head_tx, head) = watch::channel(None);
-    let watcher = Watcher { metrics: metrics.clone(), head: head_tx, clock: now_us, counted: None };
+    let writable = Arc::new(AtomicBool::new(false));
+    let watcher =
+        Watcher { metrics: metrics.clone(), head: head_tx, writable: writable.clone(), clock: now_us, counted: None };
     let (sender, writer) = batch::start(place.clone(), config.policy()?, config.limits(), watcher, now_us)?;
-    let ready = head.clone();
     rt.readiness.register("log", move || {
-        let open = ready.borrow().is_some();
+        let open = writable.load(Ordering::Relaxed);
         async move { if open { Ok(()) } else { Err("the log is not open for writing".to_owned()) } }
     });
     let app = Arc::new(App {
@@ -103,9 +110,12 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
     age.await?;
     witness.await??;
     verifier.await?;
-    // The writer ends with its last sender, and writes its snapshot.
-    drop(sender);
-    tokio::task::spawn_blocking(move || writer.join()).await?.map_err(|_| anyhow::anyhow!("the writer died"))
+    // A connection that outlived the grace period may still hold a sender: the writer is told to end.
+    let end = move || {
+        sender.stop();
+        writer.join()
+    };
+    tokio::task::spawn_blocking(end).await?.map_err(|_| anyhow::anyhow!("the writer died"))
 }
 
 async fn age(head: watch::Receiver<Option<Head>>, metrics: Metrics, shutdown: CancellationToken) {

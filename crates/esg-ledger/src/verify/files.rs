@@ -1,6 +1,6 @@
 //! Files that the pass over the entries does not read: superseded, beyond the checkpoint, foreign.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use super::{Finding, Kind, Report, Warning, io};
 use crate::{
@@ -49,7 +49,12 @@ pub fn check(root: &Path, dir: &LogDir, report: &mut Report) -> Result<Vec<Findi
 
 fn walk(folder: &Path, prefix: String, dir: &LogDir, found: &mut Found) -> Result<(), Finding> {
     let fail = |e: std::io::Error| io(&DiskError::new("list", folder, e), &prefix);
-    let mut items = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(fail)?;
+    let mut items = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(items) => items,
+        // A log that is being written drops partial tiles whose full one is there.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(fail(e)),
+    };
     items.sort_by_key(fs::DirEntry::file_name);
     for item in items {
         let name = item.file_name().to_string_lossy().into_owned();
@@ -87,7 +92,7 @@ fn classify(id: TileId, dir: &LogDir, found: &mut Found) -> Result<(), Finding> 
     }
     // An earlier, shorter form of a tile: it must be the beginning of the present one.
     let read = |path: &Path| disk::read(path).map_err(|e| io(&e, id));
-    let old = read(&dir.path(id))?.unwrap_or_default();
+    let Some(old) = read(&dir.path(id))? else { return Ok(()) };
     let (_, new) = dir.read(id.kind, id.index).map_err(|e| super::unreadable(&e))?;
     let wrong = match id.kind {
         tile::Kind::Hashes(_) => {

@@ -240,7 +240,7 @@ impl Pass<'_> {
         if leaves.len() < width || surplus {
             // A length that was changed shifts all that follows: the tile tells where it began.
             let expected = blame::tile(&self.dir, 0, n).map(|(_, h)| h).unwrap_or_default();
-            let good = leaves.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+            let good = leaves.iter().zip(&expected).take_while(|(a, b)| a == b).count().min(width - 1);
             let what = if surplus { "more" } else { "fewer" };
             let message = format!(
                 "{id} does not divide into its {width} entries (it holds {what}); entry {} is the first bad one",
