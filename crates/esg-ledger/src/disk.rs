@@ -116,6 +116,22 @@ impl Disk {
         folders.iter().rev().try_for_each(|folder| self.sync_folder(folder))
     }
 
+    /// As [`Disk::put`], for a file that only its owner may read.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn put_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        // The name has to have its mode before it has its content.
+        let temporary = temporary(path);
+        let make = || {
+            self.remove(&temporary).map_err(|e| e.source)?;
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)
+        };
+        make().map_err(|e| DiskError::new("write", path, e))?;
+        self.put(&[(path.to_owned(), bytes.to_vec())])
+    }
+
     fn make_folder(&self, folder: &Path, created: &mut BTreeSet<PathBuf>) -> Result<(), DiskError> {
         let mut missing = Vec::new();
         let mut at = folder;

@@ -19,7 +19,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     dir::{LogDir, ReadError},
     disk::{self, Disk, DiskError},
-    entry::{Entry, FactorSet},
+    entry::{Entry, FactorSet, KeyRotation},
     history::History,
     ingest::{self, Decision, Policy},
     merkle::{self, Hash, ProofError, consistency_proof, empty_root, leaf_hash, verify_consistency},
@@ -122,7 +122,8 @@ pub enum Outcome {
 /// The one writer of a log.
 pub struct Log {
     place: Place,
-    key: SigningKey,
+    /// The key that signs, then former ones that sign beside it.
+    keys: Vec<SigningKey>,
     _lock: File,
     tree: TileTree,
     /// Bytes of the bundle that is still growing.
@@ -190,13 +191,52 @@ pub fn write_key(path: &Path, name: &str, algorithm: Algorithm) -> Result<Signin
     Ok(key)
 }
 
-/// Reads a signing key.
+/// Reads the signing key, the first of a file.
 ///
 /// # Errors
 /// It is not there, or not a key.
 pub fn read_key(path: &Path) -> Result<SigningKey, LogError> {
+    let bad = |source| LogError::Key { path: path.to_owned(), source };
+    let mut keys = read_keys(path)?;
+    if keys.is_empty() {
+        return Err(bad(NoteError::Key { what: "signing key", reason: "the file is empty" }));
+    }
+    Ok(keys.swap_remove(0))
+}
+
+/// The key that signs now, and after it those that signed before and still do.
+fn read_keys(path: &Path) -> Result<Vec<SigningKey>, LogError> {
     let text = fs::read_to_string(path).map_err(|e| DiskError::new("read the key", path, e))?;
-    text.parse().map_err(|source| LogError::Key { path: path.to_owned(), source })
+    let parse = |line: &str| line.parse().map_err(|source| LogError::Key { path: path.to_owned(), source });
+    text.lines().filter(|l| !l.trim().is_empty()).map(parse).collect()
+}
+
+/// Makes a new key for the log, says so in the log under the old one, and signs with both from then on.
+///
+/// # Errors
+/// The log cannot be opened or written. Repeated after a crash it makes another key.
+pub fn rotate_key(place: &Place, reason: &str, now_us: i64) -> Result<VerifierKey, LogError> {
+    let mut log = Log::open(place.clone())?;
+    let old = log.verifier().clone();
+    let new = SigningKey::generate(old.name(), Algorithm::Ed25519)
+        .map_err(|source| LogError::Key { path: place.key_file.clone(), source })?;
+    let verifier = new.verifier().clone();
+    let record = Entry::KeyRotation(KeyRotation {
+        new_key: verifier.to_string().into(),
+        old_key: old.to_string().into(),
+        reason: reason.into(),
+        rotated_at_us: now_us,
+    });
+    if let [Outcome::Refused(why)] = log.submit(&[record.to_bytes()], &Policy::default(), now_us)?.as_slice() {
+        return Err(LogError::Inconsistent(why.clone()));
+    }
+    let secrets: Vec<String> = std::iter::once(&new).chain(&log.keys).map(SigningKey::to_secret).collect();
+    place.disk.put_secret(&place.key_file, format!("{}\n", secrets.join("\n")).as_bytes())?;
+    place.disk.put(&[(place.state.join("verifier-key"), format!("{verifier}\n").into_bytes())])?;
+    log.close()?;
+    // Opening it finds a checkpoint without the new key's line, and signs it.
+    Log::open(place.clone())?.close()?;
+    Ok(verifier)
 }
 
 fn state_bytes(tree: &Checkpoint) -> Vec<u8> {
@@ -250,6 +290,7 @@ impl Log {
         }
         let lock = lock(&place.state)?;
         let key = read_key(&place.key_file)?;
+        let keys = read_keys(&place.key_file)?;
         let state = disk::read(&place.tree_file())?.ok_or_else(|| LogError::NoLog(place.dir.clone()))?;
         let state = parse_state(&state)
             .ok_or_else(|| LogError::Inconsistent(format!("{} is damaged", place.tree_file().display())))?;
@@ -258,7 +299,7 @@ impl Log {
             return Err(CheckpointError::Origin { found, expected }.into());
         }
         let published = match disk::read(&place.checkpoint())? {
-            Some(bytes) => Some(Checkpoint::open(&bytes, key.verifier())?),
+            Some(bytes) => Some(open_by_any(&bytes, &keys)?),
             // The one moment without a checkpoint is within init.
             None if state.size == 0 => None,
             None => return Err(LogError::Inconsistent("the checkpoint is missing".to_owned())),
@@ -282,9 +323,10 @@ impl Log {
         };
         let (history, snapshot_size) = history(&place, &dir)?;
         let mut log =
-            Self { place, key, _lock: lock, tree, bundle, history, snapshot_size, signed, note, broken: false };
-        if log.signed != state || log.note.signatures().is_empty() {
-            // The crash came between state and checkpoint: the promise is kept now.
+            Self { place, keys, _lock: lock, tree, bundle, history, snapshot_size, signed, note, broken: false };
+        let unsigned = log.keys.iter().any(|k| log.note.verify(k.verifier()).is_err());
+        if log.signed != state || unsigned {
+            // The crash came between state and checkpoint, or the key is new: the promise is kept now.
             log.publish(&state)?;
         }
         Ok(log)
@@ -317,7 +359,8 @@ impl Log {
 
     /// The key that its readers need.
     pub fn verifier(&self) -> &VerifierKey {
-        self.key.verifier()
+        // `open` has read one at least.
+        self.keys[0].verifier()
     }
 
     /// Decides over each entry and makes those that are accepted durable, as one batch.
@@ -418,7 +461,7 @@ impl Log {
             )));
         }
         let mut note = Note::new(next.to_text());
-        note.add(self.key.sign(note.text(), 0));
+        self.keys.iter().for_each(|key| note.add(key.sign(note.text(), 0)));
         self.place.disk.put(&[(self.place.checkpoint(), note.to_string().into_bytes())])?;
         self.signed = next.clone();
         self.note = note;
@@ -475,6 +518,13 @@ impl Log {
     pub fn close(mut self) -> Result<(), LogError> {
         if self.broken { Ok(()) } else { self.snapshot() }
     }
+}
+
+/// The checkpoint, if one of the keys has signed it.
+fn open_by_any(bytes: &[u8], keys: &[SigningKey]) -> Result<(Checkpoint, Note), CheckpointError> {
+    let mut found = keys.iter().map(|key| Checkpoint::open(bytes, key.verifier()));
+    let first = found.next().unwrap_or(Err(CheckpointError::Malformed("there is no key")));
+    first.or_else(|e| found.find_map(Result::ok).ok_or(e))
 }
 
 /// The tree at the directory's right edge.

@@ -48,6 +48,8 @@ enum Command {
     Append(write::Append),
     /// Make a key; prints its verifier key.
     NewKey(write::NewKey),
+    /// Make a new key for a log and say so in it; prints the verifier key.
+    RotateKey(write::RotateKey),
     /// Check a directory with nothing but a key.
     Verify(audit::Verify),
     /// Print a proof that an entry is in the log, or that an older log is its beginning.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Init(c) => c.run(),
         Command::Append(c) => c.run(),
         Command::NewKey(c) => c.run(),
+        Command::RotateKey(c) => c.run(),
         Command::Verify(c) => c.run(),
         Command::Prove(c) => c.run(),
         Command::CheckProof(c) => c.run(),

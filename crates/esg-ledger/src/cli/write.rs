@@ -1,4 +1,4 @@
-//! `init`, `append`, `new-key`.
+//! `init`, `append`, `new-key`, `rotate-key`.
 
 use std::{
     collections::HashSet,
@@ -163,6 +163,23 @@ impl NewKey {
     pub(super) fn run(self) -> Done {
         let algorithm = if self.witness { Algorithm::CosignatureV1 } else { Algorithm::Ed25519 };
         println!("{}", write_key(&self.file, &self.name, algorithm)?.verifier());
+        Ok(())
+    }
+}
+
+/// `rotate-key`.
+#[derive(clap::Args, Debug)]
+pub struct RotateKey {
+    #[command(flatten)]
+    at: Where,
+    /// Why; it is kept in the log.
+    #[arg(long)]
+    reason: String,
+}
+
+impl RotateKey {
+    pub(super) fn run(self) -> Done {
+        println!("{}", log::rotate_key(&self.at.place(), &self.reason, now_us())?);
         Ok(())
     }
 }

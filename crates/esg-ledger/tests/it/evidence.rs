@@ -205,3 +205,23 @@ fn many_senders_share_batches_and_each_learns_its_indices() {
     drop(log);
     assert!(sample.verify().ok);
 }
+
+#[test]
+fn after_a_key_rotation_both_keys_verify_and_the_log_says_why() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut sample = sample(300, 2, &[300]);
+    let new = esg_ledger::log::rotate_key(&sample.place, "yearly", NOW_US).unwrap();
+    assert_ne!(new, sample.key);
+    assert_eq!(fs::metadata(&sample.place.key_file).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut log = Log::open(sample.place.clone()).unwrap();
+    let more: Vec<_> = testing::entries(310, 2).skip(300).collect();
+    support::append(&mut log, &more);
+    support::cosign(&mut log);
+    log.close().unwrap();
+    for key in [sample.key.clone(), new] {
+        sample.key = key;
+        assert!(sample.verify().ok, "{:?}", sample.verify().failures);
+    }
+    let record = String::from_utf8(log_entry(&sample, 300)).unwrap();
+    assert!(record.contains("key_rotation") && record.contains("yearly"), "{record}");
+}
