@@ -63,6 +63,11 @@ impl ErrorCode {
         }
     }
 
+    /// The code with this number; none if it is none of ours.
+    pub fn from_number(number: i32) -> Self {
+        Self::ALL.into_iter().find(|c| c.number() == number).unwrap_or(Self::None)
+    }
+
     /// The gravest code that fits; `before` gives the thresholds their hysteresis.
     pub fn of(state: &State, before: Self, gap: Option<Reason>) -> Self {
         let above = |value: f64, from: f64, until: f64, code: Self| value >= if before == code { until } else { from };
@@ -88,7 +93,7 @@ impl ErrorCode {
 
 /// How often each code was reported.
 #[derive(Clone, Debug, Default)]
-pub struct CodeCounts([u64; ErrorCode::ALL.len()]);
+pub struct CodeCounts([u32; ErrorCode::ALL.len()]);
 
 impl CodeCounts {
     /// Once more.
@@ -100,7 +105,7 @@ impl CodeCounts {
 
     /// So far.
     pub fn get(&self, code: ErrorCode) -> u64 {
-        ErrorCode::ALL.iter().position(|c| *c == code).map_or(0, |i| self.0[i])
+        ErrorCode::ALL.iter().position(|c| *c == code).map_or(0, |i| u64::from(self.0[i]))
     }
 }
 

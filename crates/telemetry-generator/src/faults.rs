@@ -1,7 +1,7 @@
 //! Faults on demand. They live in memory only and end by themselves: a restart heals
 //! the machine's electronics, but not the physics that a fault has already caused.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -100,60 +100,77 @@ pub const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dur
 pub struct Active {
     /// The fault.
     pub fault: Fault,
-    /// Index of its machine; `None` is the whole fleet.
+    /// Number of its machine; `None` is the whole fleet.
     pub machine: Option<usize>,
     /// It ends then, µs since 1970.
     pub until_us: i64,
+    /// It grows from nothing to its severity between these instants; `None` is there at once.
+    pub grows: Option<(i64, i64)>,
 }
 
-/// The active faults. Knows no clock.
+impl Active {
+    /// How bad it is at an instant.
+    fn severity(&self, now_us: i64) -> f64 {
+        let grown = self.grows.map_or(1.0, |(from, full)| {
+            let length = full.saturating_sub(from).max(1) as f64;
+            (now_us.saturating_sub(from) as f64 / length).clamp(0.0, 1.0)
+        });
+        self.fault.severity * grown
+    }
+}
+
+/// The active faults, by machine. Knows no clock.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Vec<Active>);
+pub struct Faults(BTreeMap<Option<usize>, Vec<Active>>);
 
 impl Faults {
     /// Adds a fault; one of the same kind on the same target is replaced.
     pub fn put(&mut self, new: Active) {
-        let same = |a: &Active| {
-            a.fault.kind == new.fault.kind
-                && a.machine == new.machine
-                && a.fault.drift.map(|d| d.0) == new.fault.drift.map(|d| d.0)
-        };
-        self.0.retain(|a| !same(a));
-        self.0.push(new);
+        let there = self.0.entry(new.machine).or_default();
+        let drift = |a: &Active| a.fault.drift.map(|d| d.0);
+        there.retain(|a| a.fault.kind != new.fault.kind || drift(a) != drift(&new));
+        there.push(new);
     }
 
     /// Ends what is over.
     pub fn expire(&mut self, now_us: i64) {
-        self.0.retain(|a| a.until_us > now_us);
+        self.0.retain(|_, faults| {
+            faults.retain(|a| a.until_us > now_us);
+            !faults.is_empty()
+        });
     }
 
     /// Ends the faults of one machine, or with `None` those of the whole fleet.
     pub fn clear(&mut self, machine: Option<usize>) -> usize {
-        let before = self.0.len();
-        self.0.retain(|a| a.machine != machine);
-        before - self.0.len()
+        self.0.remove(&machine).map_or(0, |faults| faults.len())
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Active> {
-        self.0.iter()
+        self.0.values().flatten()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What acts on a machine, fleet-wide faults included.
-    pub fn on(&self, machine: usize) -> impl Iterator<Item = &Fault> {
-        self.0.iter().filter(move |a| a.machine.is_none_or(|m| m == machine)).map(|a| &a.fault)
+    pub fn on(&self, machine: usize) -> impl Iterator<Item = &Active> {
+        [None, Some(machine)].into_iter().filter_map(|key| self.0.get(&key)).flatten()
     }
 
     /// The physical part of [`Faults::on`].
-    pub fn effects(&self, machine: usize) -> Effects {
-        self.on(machine).fold(Effects::default(), |mut e, fault| {
+    pub fn effects(&self, machine: usize, now_us: i64) -> Effects {
+        self.on(machine).fold(Effects::default(), |mut e, active| {
+            let (fault, severity) = (&active.fault, active.severity(now_us));
             match fault.kind {
-                Kind::Overheat => e.extra_heat += fault.severity,
+                Kind::Overheat => e.extra_heat += severity,
                 Kind::Bearing => {
-                    e.extra_heat += 0.2 * fault.severity;
-                    e.extra_vibration += 8.0 * fault.severity;
+                    e.extra_heat += 0.2 * severity;
+                    e.extra_vibration += 8.0 * severity;
                 }
-                Kind::Cooling => e.resistance_factor *= 1.0 + 3.0 * fault.severity,
+                Kind::Cooling => e.resistance_factor *= 1.0 + 3.0 * severity,
                 Kind::Overload => e.forced_load = Some(1.0),
                 Kind::PowerLoss => e.powered = false,
                 Kind::SensorGap | Kind::SensorStuck | Kind::SensorDrift => {}
@@ -164,8 +181,8 @@ impl Faults {
 
     /// The part of [`Faults::on`] that only the sensors know of.
     pub fn sensor(&self, machine: usize) -> SensorFaults {
-        self.on(machine).fold(SensorFaults::default(), |mut s, fault| {
-            match (fault.kind, fault.drift) {
+        self.on(machine).fold(SensorFaults::default(), |mut s, active| {
+            match (active.fault.kind, active.fault.drift) {
                 (Kind::SensorGap, _) => s.silent = true,
                 (Kind::SensorStuck, _) => s.stuck = true,
                 (Kind::SensorDrift, Some((Feature::Temperature, by))) => s.temperature += by,
@@ -198,7 +215,15 @@ mod tests {
     use super::*;
 
     fn active(kind: Kind, machine: Option<usize>, until_us: i64) -> Active {
-        Active { fault: Fault { kind, severity: 1.0, drift: None }, machine, until_us }
+        Active { fault: Fault { kind, severity: 1.0, drift: None }, machine, until_us, grows: None }
+    }
+
+    #[test]
+    fn a_fault_may_grow() {
+        let mut faults = Faults::default();
+        faults.put(Active { grows: Some((100, 300)), ..active(Kind::Overheat, Some(0), 1_000) });
+        let heat: Vec<_> = [50, 100, 200, 300, 900].map(|now| faults.effects(0, now).extra_heat).into();
+        assert_eq!(heat, [0.0, 0.0, 0.5, 1.0, 1.0]);
     }
 
     #[test]
@@ -206,14 +231,14 @@ mod tests {
         let mut faults = Faults::default();
         faults.put(active(Kind::Cooling, Some(1), 100));
         faults.put(active(Kind::PowerLoss, None, 50));
-        assert_eq!(faults.effects(1).resistance_factor, 4.0);
-        assert_eq!(faults.effects(0).resistance_factor, 1.0);
-        assert!(!faults.effects(0).powered);
+        assert_eq!(faults.effects(1, 0).resistance_factor, 4.0);
+        assert_eq!(faults.effects(0, 0).resistance_factor, 1.0);
+        assert!(!faults.effects(0, 0).powered);
         faults.expire(50);
-        assert!(faults.effects(0).powered);
+        assert!(faults.effects(0, 0).powered);
         assert_eq!(faults.clear(None), 0);
         assert_eq!(faults.clear(Some(1)), 1);
-        assert_eq!(faults.effects(1), Effects::default());
+        assert_eq!(faults.effects(1, 0), Effects::default());
     }
 
     #[test]
@@ -223,11 +248,12 @@ mod tests {
             faults.put(active(Kind::Overheat, Some(0), until));
         }
         assert_eq!(faults.iter().count(), 1);
-        assert_eq!(faults.effects(0).extra_heat, 1.0);
+        assert_eq!(faults.effects(0, 0).extra_heat, 1.0);
         let drift = |feature| Active {
             fault: Fault { kind: Kind::SensorDrift, severity: 1.0, drift: Some((feature, 2.0)) },
             machine: None,
             until_us: 10,
+            grows: None,
         };
         faults.put(drift(Feature::Temperature));
         faults.put(drift(Feature::Vibration));

@@ -1,10 +1,15 @@
 //! The fleet: machines, their sensors, their data.
 //!
 //! [`Fleet::tick`] takes the time and returns the readings; nothing here knows a clock,
-//! a network or a thread.
+//! a network or a thread. A machine is simulated, or it is a real one whose readings are
+//! posted ([`crate::posted`]); from there on both go the same way.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
+use forecast::{Forecaster, Sample, Settings, anomaly::Monitor};
 use lake::Reading;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution, StandardNormal};
@@ -14,7 +19,9 @@ use crate::{
     codes::{CodeCounts, ErrorCode},
     faults::{Active, Faults, SensorFaults},
     gaps::{GapMonitor, Reason},
-    machine::{self, Model, State},
+    machine::{self, Effects, Model, State},
+    output::Output,
+    posted::Link,
 };
 
 /// Machines a line.
@@ -49,19 +56,48 @@ impl Identity {
             site: format!("site-{}", line / SITE_LINES + 1).into(),
         }
     }
+
+    /// The same, sharing with `other` what is equal: a line's name is held once.
+    fn sharing(mut self, other: Option<&Self>) -> Self {
+        if let Some(other) = other {
+            for (own, others) in [(&mut self.line, &other.line), (&mut self.site, &other.site)] {
+                if own == others {
+                    *own = others.clone();
+                }
+            }
+        }
+        self
+    }
+}
+
+/// What the sensors said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// °C.
+    pub temperature: f64,
+    /// Share of the maximum load, 0 to 1.
+    pub load: f64,
+    /// mm/s RMS.
+    pub vibration: f64,
+    /// W.
+    pub power_watts: f64,
 }
 
 /// One machine with all that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// Its number, for ever; positions change when machines go.
+    pub number: usize,
     /// Who it is.
     pub identity: Identity,
+    /// Where readings come from; `None` is the simulation.
+    pub link: Option<Box<Link>>,
     /// What does not change.
     pub model: Model,
     /// What does.
     pub state: State,
     /// The latest reading, if one arrived in the latest tick.
-    pub reading: Option<Reading>,
+    pub measured: Option<Measured>,
     /// When the latest reading was taken, µs since 1970; 0 never.
     pub last_reading_us: i64,
     /// Readings taken by this process.
@@ -72,6 +108,12 @@ pub struct Machine {
     pub codes: CodeCounts,
     /// The error code at present.
     pub code: ErrorCode,
+    /// What it makes.
+    pub output: Output,
+    /// Will it overheat?
+    pub forecaster: Forecaster,
+    /// Is anything odd about the other sensors?
+    pub monitor: Monitor,
     physics: Xoshiro256PlusPlus,
     sensors: Xoshiro256PlusPlus,
     stuck_at: Option<f64>,
@@ -88,6 +130,15 @@ pub struct Kept {
     pub temperature: f64,
     /// When the latest reading was taken, µs since 1970.
     pub last_reading_us: i64,
+    /// Wear, 0 to 1.
+    #[serde(default)]
+    pub wear: f32,
+    /// Good parts, scrap of the process, scrap by failures, failures avoided.
+    #[serde(default)]
+    pub output: [u32; 4],
+    /// A real machine: line, site, and how often it reports, µs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posted: Option<(String, String, i64)>,
 }
 
 /// Something worth a log line.
@@ -107,6 +158,13 @@ pub enum Event {
         /// Which.
         code: ErrorCode,
     },
+    /// A machine is going to overheat, or is hot.
+    Overheating {
+        /// Whose.
+        machine_id: Arc<str>,
+        /// Why, when, how sure.
+        alarm: forecast::Alarm,
+    },
 }
 
 /// What a tick brought.
@@ -118,11 +176,26 @@ pub struct Ticked {
     pub events: Vec<Event>,
 }
 
+/// An operator's order to take it easy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadLimit {
+    /// Share of the maximum load, 0 to 1.
+    pub limit: f64,
+    /// It ends then, µs since 1970.
+    pub until_us: i64,
+}
+
 /// The fleet.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     machines: Vec<Machine>,
+    /// Numbers of the real ones by id.
+    linked: HashMap<Arc<str>, usize>,
+    next_number: usize,
     faults: Faults,
+    limits: BTreeMap<usize, LoadLimit>,
+    settings: Settings,
+    seed: u64,
     boot_id: Arc<str>,
     period_us: i64,
     seq: u64,
@@ -132,37 +205,109 @@ pub struct Fleet {
 impl Fleet {
     /// `count` machines of the seed, at work, with a reading due every `period_us`.
     pub fn new(count: usize, seed: u64, boot_id: &str, period_us: i64, now_us: i64) -> Self {
-        let machines = (0..count)
-            .map(|index| {
-                let model = Model::draw(seed, index as u64);
-                let state = State::working(&model, now_us);
-                Machine {
-                    identity: Identity::of(index),
-                    state,
-                    model,
-                    reading: None,
-                    last_reading_us: 0,
-                    readings: 0,
-                    gaps: GapMonitor::default(),
-                    codes: CodeCounts::default(),
-                    code: ErrorCode::None,
-                    physics: machine::rng_for(seed, index as u64, 1),
-                    sensors: machine::rng_for(seed, index as u64, 2),
-                    stuck_at: None,
-                }
-            })
-            .collect();
-        Self { machines, faults: Faults::default(), boot_id: boot_id.into(), period_us, seq: 0, last_tick_us: None }
+        let mut fleet = Self {
+            machines: Vec::with_capacity(count),
+            linked: HashMap::new(),
+            next_number: 0,
+            faults: Faults::default(),
+            limits: BTreeMap::new(),
+            settings: Settings::default(),
+            seed,
+            boot_id: boot_id.into(),
+            period_us,
+            seq: 0,
+            last_tick_us: None,
+        };
+        fleet.add(count, now_us);
+        fleet
+    }
+
+    /// Adds simulated machines: those with the next numbers of the seed. The others do not notice.
+    pub fn add(&mut self, count: usize, now_us: i64) -> Vec<Arc<str>> {
+        let mut added = Vec::with_capacity(count);
+        while added.len() < count {
+            let number = self.next_number;
+            let identity = Identity::of(number);
+            if self.linked.contains_key(&identity.machine_id) {
+                // A real machine has this name.
+                self.next_number += 1;
+                continue;
+            }
+            let model = Model::draw(self.seed, number as u64);
+            let state = State::working(&model, now_us);
+            added.push(identity.machine_id.clone());
+            self.push(identity, None, model, state);
+        }
+        added
+    }
+
+    /// Adds a real machine; `None` if there is one with this id.
+    pub fn link(&mut self, identity: Identity, period_us: i64, now_us: i64) -> Option<&Machine> {
+        if self.index_of(&identity.machine_id).is_some() {
+            return None;
+        }
+        self.linked.insert(identity.machine_id.clone(), self.next_number);
+        // A stand-in: nothing of it is simulated, or shown.
+        let model = Model::draw(0, 0);
+        let state = State::cold(&model, now_us);
+        self.push(identity, Some(Box::new(Link::new(period_us, now_us))), model, state);
+        self.machines.last()
+    }
+
+    fn push(&mut self, identity: Identity, link: Option<Box<Link>>, model: Model, state: State) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.machines.push(Machine {
+            number,
+            identity: identity.sharing(self.machines.last().map(|m| &m.identity)),
+            link,
+            model,
+            state,
+            measured: None,
+            last_reading_us: 0,
+            readings: 0,
+            gaps: GapMonitor::default(),
+            codes: CodeCounts::default(),
+            code: ErrorCode::None,
+            output: Output::default(),
+            forecaster: Forecaster::staggered(number),
+            monitor: Monitor::default(),
+            physics: machine::rng_for(self.seed, number as u64, 1),
+            sensors: machine::rng_for(self.seed, number as u64, 2),
+            stuck_at: None,
+        });
+    }
+
+    /// Takes a machine away, with its faults, its orders and its metrics.
+    pub fn remove(&mut self, machine_id: &str) -> bool {
+        let Some(index) = self.index_of(machine_id) else { return false };
+        let gone = self.machines.remove(index);
+        self.linked.remove(&gone.identity.machine_id);
+        self.faults.clear(Some(gone.number));
+        self.limits.remove(&gone.number);
+        true
     }
 
     /// Takes up where an earlier process stopped: meters go on, machines are as warm as work
-    /// has made them meanwhile, and the time between is a gap.
+    /// has made them meanwhile, and the time between is a gap. Real machines come back.
     pub fn restore(&mut self, kept: &[Kept], now_us: i64) -> Vec<Event> {
         let mut events = Vec::new();
         for k in kept {
-            let Some(m) = self.machines.iter_mut().find(|m| *m.identity.machine_id == *k.machine_id) else { continue };
+            if let Some((line, site, period_us)) = &k.posted {
+                let [machine_id, line, site] = [&k.machine_id, line, site].map(|text| Arc::from(text.as_str()));
+                self.link(Identity { machine_id, line, site }, *period_us, now_us);
+            }
+            let Some(index) = self.index_of(&k.machine_id) else { continue };
+            let m = &mut self.machines[index];
             m.state.energy_mj = k.energy_mj.max(0);
+            m.state.wear = if k.wear.is_finite() { f64::from(k.wear).clamp(0.0, 1.0) } else { 0.0 };
+            [m.output.good, m.output.process_scrap, m.output.failure_scrap, m.output.avoided_failures] = k.output;
             let away = now_us.saturating_sub(k.last_reading_us).max(0);
+            if m.link.is_some() {
+                // Whether it reported meanwhile, nobody here can know: what it posts next will tell.
+                m.last_reading_us = k.last_reading_us;
+                continue;
+            }
             if k.temperature.is_finite() {
                 // The machine did not stop because nobody was looking.
                 let (air, heat) = (m.model.ambient.at(now_us), m.model.heat(m.model.mean_load));
@@ -186,6 +331,12 @@ impl Fleet {
                 energy_mj: m.state.energy_mj,
                 temperature: m.state.temperature,
                 last_reading_us: m.last_reading_us,
+                wear: m.state.wear as f32,
+                output: [m.output.good, m.output.process_scrap, m.output.failure_scrap, m.output.avoided_failures],
+                posted: m
+                    .link
+                    .as_ref()
+                    .map(|link| (m.identity.line.to_string(), m.identity.site.to_string(), link.period_us())),
             })
             .collect()
     }
@@ -202,21 +353,37 @@ impl Fleet {
         self.seq += due as u64;
         self.last_tick_us = Some(now_us);
         self.faults.expire(now_us);
+        self.limits.retain(|_, order| order.until_us > now_us);
 
         let seconds = (elapsed_us as f64 / 1e6).min(MAX_CATCH_UP);
         let steps = (seconds / MAX_STEP).ceil().max(1.0);
+        let undisturbed = self.faults.is_empty() && self.limits.is_empty();
         let mut ticked = Ticked { readings: Vec::with_capacity(self.machines.len()), events: Vec::new() };
-        for (index, m) in self.machines.iter_mut().enumerate() {
-            let effects = self.faults.effects(index);
+        for m in &mut self.machines {
+            if m.link.is_some() {
+                m.expect_post(now_us, &mut ticked.events);
+                continue;
+            }
+            let (effects, sensor) = if undisturbed {
+                (Effects::default(), SensorFaults::default())
+            } else {
+                let load_limit = self.limits.get(&m.number).map(|order| order.limit);
+                (Effects { load_limit, ..self.faults.effects(m.number, now_us) }, self.faults.sensor(m.number))
+            };
             for _ in 0..steps as usize {
                 m.state = machine::tick(&m.model, &m.state, &effects, now_us, seconds / steps, &mut m.physics);
+                m.output.advance(&m.model, &m.state, seconds / steps);
             }
             m.update_code(&mut ticked.events);
-            let reading = m.measure(&self.faults.sensor(index), &self.boot_id, self.seq, now_us);
+            let reading = m.measure(&sensor, &self.boot_id, self.seq, now_us);
             if let Some(reason) = m.gaps.due(self.seq, reading.as_ref().map(|r| r.temperature)) {
                 ticked.events.push(Event::Gap { machine_id: m.identity.machine_id.clone(), reason });
             }
-            m.reading.clone_from(&reading);
+            if let Some(limit) = effects.load_limit {
+                m.forecaster.limit_load(limit);
+            }
+            m.take(reading.as_ref(), seconds, &self.settings, &mut ticked.events);
+            m.output.watch(m.forecaster.alarmed(), effects.load_limit.is_some());
             ticked.readings.extend(reading);
         }
         ticked
@@ -245,14 +412,28 @@ impl Fleet {
         self.machines.iter_mut().for_each(|m| m.gaps.delivered());
     }
 
-    /// The machines, in order.
+    /// The machines, in order of their numbers.
     pub fn machines(&self) -> &[Machine] {
         &self.machines
     }
 
-    /// The number of the machine with this id.
+    pub(crate) fn machine_mut(&mut self, index: usize) -> (&mut Machine, &Settings, &Arc<str>) {
+        (&mut self.machines[index], &self.settings, &self.boot_id)
+    }
+
+    /// Where the machine with this id is in [`Fleet::machines`].
     pub fn index_of(&self, machine_id: &str) -> Option<usize> {
-        self.machines.iter().position(|m| *m.identity.machine_id == *machine_id)
+        let simulated = || machine_id.strip_prefix("machine-")?.parse::<usize>().ok()?.checked_sub(1);
+        let named = |number: &usize| {
+            let index = self.index_of_number(*number)?;
+            (*self.machines[index].identity.machine_id == *machine_id).then_some(index)
+        };
+        simulated().as_ref().and_then(named).or_else(|| self.linked.get(machine_id).and_then(named))
+    }
+
+    /// Where the machine with this number is in [`Fleet::machines`].
+    pub fn index_of_number(&self, number: usize) -> Option<usize> {
+        self.machines.binary_search_by_key(&number, |m| m.number).ok()
     }
 
     /// The active faults.
@@ -265,9 +446,35 @@ impl Fleet {
         self.faults.put(fault);
     }
 
-    /// Ends faults: of one machine, or those on the whole fleet.
+    /// Ends faults: of the machine with this number, or those on the whole fleet.
     pub fn clear(&mut self, machine: Option<usize>) -> usize {
         self.faults.clear(machine)
+    }
+
+    /// The order that holds for the machine with this number.
+    pub fn load_limit(&self, number: usize) -> Option<LoadLimit> {
+        self.limits.get(&number).copied()
+    }
+
+    /// Orders the machine with this number to work with less load, or with `None` as it likes.
+    pub fn order(&mut self, number: usize, limit: Option<LoadLimit>) {
+        match limit {
+            Some(limit) => self.limits.insert(number, limit),
+            None => self.limits.remove(&number),
+        };
+    }
+
+    /// Gives the order to every machine that is forecast to overheat; one that must take it
+    /// easier already goes on doing so. Returns who got it.
+    pub fn relieve(&mut self, order: LoadLimit) -> Vec<Arc<str>> {
+        let mut relieved = Vec::new();
+        for m in self.machines.iter().filter(|m| m.forecaster.alarmed()) {
+            let held = self.limits.get(&m.number);
+            let limit = held.map_or(order.limit, |held| held.limit.min(order.limit));
+            self.limits.insert(m.number, LoadLimit { limit, ..order });
+            relieved.push(m.identity.machine_id.clone());
+        }
+        relieved
     }
 
     /// Identifies this run of the process.
@@ -292,8 +499,41 @@ impl Machine {
         i32::from(self.state.powered && !self.state.failed())
     }
 
+    /// How odd it is: the largest deviation of temperature, vibration and power from what is
+    /// usual at this load, in usual deviations.
+    pub fn anomaly_score(&self) -> f64 {
+        let scores = [self.forecaster.outlook().residual_score, self.monitor.vibration(), self.monitor.power()];
+        f64::from(scores.into_iter().map(f32::abs).fold(0.0, f32::max))
+    }
+
+    /// Takes what the sensors said, or that they said nothing, `seconds` after the last time.
+    pub(crate) fn take(
+        &mut self,
+        reading: Option<&Reading>,
+        seconds: f64,
+        settings: &Settings,
+        events: &mut Vec<Event>,
+    ) {
+        self.measured = reading.map(|r| Measured {
+            temperature: r.temperature,
+            load: r.load,
+            vibration: r.vibration,
+            power_watts: r.power_watts,
+        });
+        let Some(r) = reading else { return };
+        let sample = Sample { time: r.ts_us as f64 / 1e6, temperature: r.temperature, load: Some(r.load) };
+        if let Some(alarm) = self.forecaster.observe(sample, settings) {
+            events.push(Event::Overheating { machine_id: self.identity.machine_id.clone(), alarm });
+        }
+        self.monitor.observe(r.load, r.vibration, r.power_watts, seconds);
+    }
+
     fn update_code(&mut self, events: &mut Vec<Event>) {
         let code = ErrorCode::of(&self.state, self.code, self.gaps.open());
+        self.report_code(code, events);
+    }
+
+    pub(crate) fn report_code(&mut self, code: ErrorCode, events: &mut Vec<Event>) {
         if code != self.code {
             self.code = code;
             if code != ErrorCode::None {
@@ -350,7 +590,7 @@ mod tests {
 
     fn fault(kind: Kind, machine: Option<usize>, until_us: i64) -> Active {
         let drift = (kind == Kind::SensorDrift).then_some((Feature::Temperature, 25.0));
-        Active { fault: Fault { kind, severity: 1.0, drift }, machine, until_us }
+        Active { fault: Fault { kind, severity: 1.0, drift }, machine, until_us, grows: None }
     }
 
     fn run(fleet: &mut Fleet, from: i64, to: i64) -> Vec<Reading> {
@@ -476,5 +716,63 @@ mod tests {
         assert_eq!(f.lost(&readings[..5]).len(), 3);
         let missed: Vec<_> = f.machines().iter().map(|m| m.gaps.missed(Reason::BufferOverflow)).collect();
         assert_eq!(missed, [2, 2, 1]);
+    }
+
+    #[test]
+    fn machines_come_and_go_and_the_others_do_not_notice() {
+        let mut f = fleet();
+        let untouched = run(&mut fleet(), 0, 100);
+        let mut readings = run(&mut f, 0, 40);
+        assert_eq!(f.add(2, START).iter().map(|id| &**id).collect::<Vec<_>>(), ["machine-004", "machine-005"]);
+        readings.extend(run(&mut f, 40, 70));
+        f.inject(fault(Kind::PowerLoss, Some(1), i64::MAX));
+        assert!(f.remove("machine-002") && !f.remove("machine-002") && !f.remove("machine-2"));
+        readings.extend(run(&mut f, 70, 100));
+        for (id, count) in [("machine-001", 100), ("machine-003", 100)] {
+            let of = |all: &[Reading]| all.iter().filter(|r| *r.machine_id == *id).cloned().collect::<Vec<_>>();
+            assert_eq!(of(&readings).len(), count);
+            assert_eq!(of(&readings), of(&untouched));
+        }
+        assert_eq!(f.faults().iter().count(), 0, "its fault went with it");
+        assert_eq!(f.index_of("machine-005"), Some(3));
+        assert_eq!(f.add(1, START)[0], "machine-006".into(), "numbers are not used again");
+    }
+
+    #[test]
+    fn a_machine_whose_cooling_fails_slowly_is_warned_of_and_saved_by_less_load() {
+        let run_with = |reduce: bool| {
+            let mut f = Fleet::new(1, 42, "boot", SECOND, START);
+            let (mut forecast, mut hottest, mut alarmed_at) = (None, 0.0f64, None);
+            for s in 0..3 * 3_600i64 {
+                let now = START + s * SECOND;
+                if s == 3_600 {
+                    let grows = Some((now, now + 3_600 * SECOND));
+                    f.inject(Active { grows, ..fault(Kind::Cooling, Some(0), now + 2 * 3_600 * SECOND) });
+                }
+                for event in f.tick(now).events {
+                    if let Event::Overheating { alarm, .. } = event {
+                        forecast = forecast.or(Some(alarm));
+                        alarmed_at = alarmed_at.or(Some(s));
+                        if reduce {
+                            let relieved = f.relieve(LoadLimit { limit: 0.25, until_us: i64::MAX });
+                            assert_eq!(relieved.len(), 1);
+                        }
+                    }
+                }
+                hottest = hottest.max(f.machines()[0].state.temperature);
+            }
+            (forecast, hottest, alarmed_at, f.machines()[0].output.avoided_failures)
+        };
+        let (forecast, hottest, _, avoided) = run_with(false);
+        assert!(forecast.is_some() && hottest >= 95.0 && avoided == 0, "{forecast:?} {hottest}");
+        let (forecast, hottest, at, avoided) = run_with(true);
+        assert!(hottest < 95.0, "{forecast:?} at {at:?}: {hottest}");
+        assert_eq!(avoided, 1);
+    }
+
+    #[test]
+    fn a_machine_with_its_forecast_fits_in_a_kibibyte() {
+        let names = 16 + 16;
+        assert!(size_of::<Machine>() + names <= 1_024, "{}", size_of::<Machine>());
     }
 }

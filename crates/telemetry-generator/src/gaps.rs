@@ -55,8 +55,8 @@ pub struct GapMonitor {
     repeats: u32,
     open: Option<Reason>,
     overflowing: bool,
-    opened: [u64; Reason::ALL.len()],
-    missed: [u64; Reason::ALL.len()],
+    opened: [u32; Reason::ALL.len()],
+    missed: [u32; Reason::ALL.len()],
 }
 
 impl GapMonitor {
@@ -71,37 +71,52 @@ impl GapMonitor {
         if skipped > 0 {
             opened = self.note(Reason::Paused, skipped);
         }
-        let Some(value) = value else {
-            self.repeats = 0;
-            self.last_value = None;
-            let new = self.open != Some(Reason::SensorSilent);
-            self.open = Some(Reason::SensorSilent);
-            self.missed[Reason::SensorSilent.index()] += 1;
-            return if new { self.count(Reason::SensorSilent) } else { opened };
-        };
+        match value {
+            Some(value) => self.arrived(value).or(opened),
+            None => self.silent(1).or(opened),
+        }
+    }
+
+    /// A reading arrived. Returns the reason if a gap opened all the same: the sensor is stuck.
+    pub fn arrived(&mut self, value: f64) -> Option<Reason> {
         let bits = value.to_bits();
         self.repeats = if self.last_value == Some(bits) { self.repeats + 1 } else { 0 };
         self.last_value = Some(bits);
-        if self.repeats + 1 >= STUCK_AFTER {
-            let new = self.open != Some(Reason::SensorStuck);
-            self.open = Some(Reason::SensorStuck);
-            // The first readings of the row were no data either; that shows only now.
-            self.missed[Reason::SensorStuck.index()] += if new { u64::from(STUCK_AFTER) - 1 } else { 1 };
-            return if new { self.count(Reason::SensorStuck) } else { opened };
+        if self.repeats + 1 < STUCK_AFTER {
+            self.open = None;
+            return None;
         }
+        let new = self.open != Some(Reason::SensorStuck);
+        self.open = Some(Reason::SensorStuck);
+        // The first readings of the row were no data either; that shows only now.
+        self.missed[Reason::SensorStuck.index()] += if new { STUCK_AFTER - 1 } else { 1 };
+        if new { self.count(Reason::SensorStuck) } else { None }
+    }
+
+    /// A reading arrived of a sensor that may repeat itself, being coarse.
+    pub fn received(&mut self) {
         self.open = None;
-        opened
+    }
+
+    /// This many more readings were due and did not arrive.
+    pub fn silent(&mut self, missed: u64) -> Option<Reason> {
+        self.repeats = 0;
+        self.last_value = None;
+        let new = self.open != Some(Reason::SensorSilent);
+        self.open = Some(Reason::SensorSilent);
+        self.add_missed(Reason::SensorSilent, missed);
+        if new { self.count(Reason::SensorSilent) } else { None }
     }
 
     /// A gap that is over already when it is noticed.
     pub fn note(&mut self, reason: Reason, missed: u64) -> Option<Reason> {
-        self.missed[reason.index()] += missed;
+        self.add_missed(reason, missed);
         self.count(reason)
     }
 
     /// Readings fell out of the buffer; one gap until [`GapMonitor::delivered`].
     pub fn overflow(&mut self, missed: u64) -> Option<Reason> {
-        self.missed[Reason::BufferOverflow.index()] += missed;
+        self.add_missed(Reason::BufferOverflow, missed);
         let new = !std::mem::replace(&mut self.overflowing, true);
         if new { self.count(Reason::BufferOverflow) } else { None }
     }
@@ -109,6 +124,12 @@ impl GapMonitor {
     /// The lake takes readings again: the next loss is another gap.
     pub fn delivered(&mut self) {
         self.overflowing = false;
+    }
+
+    fn add_missed(&mut self, reason: Reason, missed: u64) {
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let sum = &mut self.missed[reason.index()];
+        *sum = sum.saturating_add(missed);
     }
 
     fn count(&mut self, reason: Reason) -> Option<Reason> {
@@ -123,17 +144,17 @@ impl GapMonitor {
 
     /// Gaps so far, by reason.
     pub fn opened(&self, reason: Reason) -> u64 {
-        self.opened[reason.index()]
+        u64::from(self.opened[reason.index()])
     }
 
     /// Readings missing so far, by reason.
     pub fn missed(&self, reason: Reason) -> u64 {
-        self.missed[reason.index()]
+        u64::from(self.missed[reason.index()])
     }
 
     /// Governance failures so far: one for each gap.
     pub fn failures(&self) -> u64 {
-        self.opened.iter().sum()
+        self.opened.iter().map(|n| u64::from(*n)).sum()
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod faults;
 mod openapi;
+mod plant;
+mod readings;
 mod token;
 mod views;
 
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use telemetry::{
     config::Secret,
@@ -26,6 +28,11 @@ pub fn router(app: Arc<App>, token: Option<Secret>, registry: &Registry) -> Rout
     let http = app.metrics.http.clone();
     let guarded = Router::new()
         .route("/v1/machines/{id}/faults", post(faults::inject_on_machine).delete(faults::clear_machine))
+        .route("/v1/machines", post(plant::add))
+        .route("/v1/machines/{id}", delete(plant::remove))
+        .route("/v1/machines/{id}/load", post(plant::limit).delete(plant::lift))
+        .route("/v1/fleet/relief", post(plant::relieve))
+        .route("/v1/readings", post(readings::take))
         .route("/v1/fleet/faults", post(faults::inject_on_fleet).delete(faults::clear_fleet))
         .layer(axum::middleware::from_fn_with_state(Arc::new(token), token::require));
     let router = Router::new()

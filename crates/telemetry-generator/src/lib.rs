@@ -1,18 +1,23 @@
 //! telemetry-generator: a fleet of industrial machines.
 //!
 //! [`thermal`] and [`machine`] are the physics, [`fleet`] puts machines, sensors, [`faults`]
-//! and [`gaps`] together, all of it without a clock. [`service`] gives it one and carries the
+//! and [`gaps`] together, [`output`] is what they make, all of it without a clock. [`posted`]
+//! takes the readings of real machines the same way. [`mod@forecast`] is the command that replays
+//! a file through the forecaster that each machine carries. [`service`] gives it one and carries the
 //! readings through the [`outbox`] to the lake; [`metrics`] renders the fleet at each scrape.
 
 pub mod codes;
 pub mod config;
 pub mod faults;
 pub mod fleet;
+pub mod forecast;
 pub mod gaps;
 pub mod http;
 pub mod machine;
 pub mod metrics;
 pub mod outbox;
+pub mod output;
+pub mod posted;
 pub mod service;
 pub mod simulate;
 pub mod state_file;

@@ -130,6 +130,8 @@ pub struct State {
     pub bearing_damage: f64,
     /// There is a supply.
     pub powered: bool,
+    /// Wear of guides and bearings, 0 new to 1 worn out; only an overhaul takes it away.
+    pub wear: f64,
 }
 
 impl State {
@@ -164,6 +166,7 @@ impl State {
             tripped: false,
             bearing_damage: 0.0,
             powered: true,
+            wear: 0.0,
         }
     }
 }
@@ -179,13 +182,22 @@ pub struct Effects {
     pub extra_vibration: f64,
     /// A load that is forced upon it.
     pub forced_load: Option<f64>,
+    /// The load that an operator allows at most.
+    pub load_limit: Option<f64>,
     /// There is a supply.
     pub powered: bool,
 }
 
 impl Default for Effects {
     fn default() -> Self {
-        Self { extra_heat: 0.0, resistance_factor: 1.0, extra_vibration: 0.0, forced_load: None, powered: true }
+        Self {
+            extra_heat: 0.0,
+            resistance_factor: 1.0,
+            extra_vibration: 0.0,
+            forced_load: None,
+            load_limit: None,
+            powered: true,
+        }
     }
 }
 
@@ -195,6 +207,10 @@ const LOAD_LAG: f64 = 8.0;
 const JAM_RATE: f64 = 1.0 / 7_200.0;
 /// Mean length of a jam, s.
 const MEAN_JAM: f64 = 40.0;
+/// Full load wears a machine out in this time, s: 8,000 hours.
+const WEAR_LIFE: f64 = 8_000.0 * 3_600.0;
+/// A worn machine shakes more by this share.
+const WEAR_VIBRATION: f64 = 0.6;
 
 /// The machine `seconds` later. `seconds` should not exceed a few seconds: a phase
 /// begins and ends on a tick.
@@ -211,7 +227,7 @@ pub fn tick(model: &Model, state: &State, effects: &Effects, ts_us: i64, seconds
     let turning = can_turn && (next.phase == Phase::Running || effects.forced_load.is_some());
 
     next.load = if turning {
-        let target = effects.forced_load.unwrap_or(next.target);
+        let target = effects.forced_load.unwrap_or(next.target).min(effects.load_limit.unwrap_or(1.0));
         let pull = 1.0 - (-seconds / LOAD_LAG).exp();
         let wander = 0.01 * seconds.sqrt() * noise;
         let limit = if effects.forced_load.is_some() { 1.0 } else { NATURAL_MAX_LOAD };
@@ -233,8 +249,10 @@ pub fn tick(model: &Model, state: &State, effects: &Effects, ts_us: i64, seconds
     next.energy_mj = state.energy_mj.saturating_add(energy.floor() as i64);
     next.energy_rest = energy - energy.floor();
 
+    next.wear = (state.wear + seconds * next.load / WEAR_LIFE).min(1.0);
     let quiet = 0.05;
-    let level = if turning { model.vibration * (0.5 + 0.5 * next.load) + effects.extra_vibration } else { quiet };
+    let healthy = model.vibration * (0.5 + 0.5 * next.load) * (1.0 + WEAR_VIBRATION * next.wear);
+    let level = if turning { healthy + effects.extra_vibration } else { quiet };
     next.vibration = (level * (1.0 + 0.04 * shake)).max(0.0);
     next.bearing_damage = if effects.extra_vibration <= 0.0 {
         0.0 // The fault is gone: the bearing was replaced.

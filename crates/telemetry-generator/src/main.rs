@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("simulate") {
-        return telemetry_generator::simulate::main();
+    match std::env::args().nth(1).as_deref() {
+        Some("simulate") => return telemetry_generator::simulate::main(),
+        Some("forecast") => return telemetry_generator::forecast::main(),
+        _ => {}
     }
     telemetry::run("telemetry-generator", env!("CARGO_PKG_VERSION"), telemetry_generator::run)
 }

@@ -15,6 +15,7 @@ use crate::{
     faults::Kind,
     fleet::{Fleet, Machine},
     gaps::Reason,
+    output::SCRAP_PER_FAILURE,
     service::Shared,
 };
 
@@ -99,11 +100,69 @@ const GAUGES: &[(&str, &str, Value)] = &[
     ("machine_temperature", "Temperature of the machine as its sensor reads it, degrees Celsius.", temperature),
     ("machine_temperature_celsius", "The same as machine_temperature, with its unit in the name.", temperature),
     ("machine_status", "1 up, 0 down (no supply, stopped by its protection, or broken).", |m| f64::from(m.status())),
-    ("machine_power_watts", "Electrical power.", |m| m.reading.as_ref().map_or(0.0, |r| r.power_watts)),
-    ("machine_load_ratio", "Share of the maximum load.", |m| m.reading.as_ref().map_or(0.0, |r| r.load)),
+    ("machine_power_watts", "Electrical power.", |m| m.measured.as_ref().map_or(0.0, |r| r.power_watts)),
+    ("machine_load_ratio", "Share of the maximum load.", |m| m.measured.as_ref().map_or(0.0, |r| r.load)),
     ("machine_vibration_mm_per_second", "Vibration velocity, RMS, millimetres per second.", |m| {
-        m.reading.as_ref().map_or(0.0, |r| r.vibration)
+        m.measured.as_ref().map_or(0.0, |r| r.vibration)
     }),
+];
+
+/// Name, help, value; shown while the machine's data are there: what is expected of it.
+const FORECASTS: &[(&str, &str, Value)] = &[
+    (
+        "machine_overheat_eta_seconds",
+        "Time until 95 degrees Celsius if the machine goes on as it does; +Inf if it is not on its way there.",
+        |m| f64::from(m.forecaster.outlook().eta_seconds),
+    ),
+    ("machine_overheat_probability", "Probability of 95 degrees Celsius or more in 20 minutes, 0 to 1.", |m| {
+        f64::from(m.forecaster.outlook().probability)
+    }),
+    ("machine_overheat_predicted", "1 while the machine is forecast to overheat, or is hot already.", |m| {
+        f64::from(u8::from(m.forecaster.alarmed()))
+    }),
+    ("machine_temperature_predicted_celsius", "Temperature expected in 20 minutes, degrees Celsius.", |m| {
+        f64::from(m.forecaster.outlook().predicted)
+    }),
+    (
+        "machine_temperature_gradient_celsius_per_minute",
+        "Filtered slope of the temperature, degrees Celsius per minute.",
+        |m| f64::from(m.forecaster.outlook().gradient_per_minute),
+    ),
+    (
+        "machine_anomaly_score",
+        "Largest deviation of temperature, vibration or power from what is usual at this load, in usual deviations.",
+        Machine::anomaly_score,
+    ),
+];
+
+/// Name, help, value; of simulated machines.
+const OUTPUT_GAUGES: &[(&str, &str, Value)] = &[
+    ("machine_availability_ratio", "Share of the last hour in which the machine worked (ISO 22400-2).", |m| {
+        m.output.oee(&m.model).availability
+    }),
+    (
+        "machine_performance_ratio",
+        "Speed while it worked, compared with the ideal one, last hour (ISO 22400-2).",
+        |m| m.output.oee(&m.model).performance,
+    ),
+    ("machine_quality_ratio", "Share of good parts, last hour (ISO 22400-2).", |m| m.output.oee(&m.model).quality),
+    ("machine_oee_ratio", "Availability times performance times quality, last hour (ISO 22400-2).", |m| {
+        m.output.oee(&m.model).overall()
+    }),
+    ("machine_wear_ratio", "Wear since the last overhaul, 0 to 1.", |m| m.state.wear),
+];
+
+/// Name, help, value; of simulated machines.
+const OUTPUT_COUNTERS: &[(&str, &str, Value)] = &[
+    ("machine_parts_produced_total", "Parts produced, good or not.", |m| m.output.produced() as f64),
+    ("machine_failures_avoided_total", "Forecast failures that did not come after the load was reduced.", |m| {
+        f64::from(m.output.avoided_failures)
+    }),
+    (
+        "machine_parts_scrap_avoided_total",
+        "Parts not scrapped thanks to avoided failures; assumes 6 spoilt parts a failure.",
+        |m| f64::from(m.output.avoided_failures * SCRAP_PER_FAILURE),
+    ),
 ];
 
 /// Name, help, value.
@@ -118,12 +177,14 @@ const COUNTERS: &[(&str, &str, Value)] = &[
 ];
 
 fn temperature(m: &Machine) -> f64 {
-    m.reading.as_ref().map_or(0.0, |r| r.temperature)
+    m.measured.as_ref().map_or(0.0, |r| r.temperature)
 }
 
 const GAPS: (&str, &str) = ("machine_reading_gaps_total", "Gaps in the machine's data, by reason.");
 const MISSED: (&str, &str) = ("machine_readings_missed_total", "Readings that were due and are missing, by reason.");
 const CODES: (&str, &str) = ("machine_error_codes_total", "Error codes reported, by code.");
+const SCRAPPED: (&str, &str) =
+    ("machine_parts_scrapped_total", "Parts scrapped: by the process itself, or because something was wrong.");
 const LAST: (&str, &str) =
     ("machine_last_reading_timestamp_seconds", "When the latest reading was taken, seconds since 1970.");
 const FAULTS: (&str, &str) = ("fault_active", "Injected faults that are active now, by kind.");
@@ -136,12 +197,14 @@ impl FleetCollector {
     pub fn new(fleet: Arc<Shared<Fleet>>) -> Result<Self, prometheus::Error> {
         let machine = || ["machine_id", "line", "site"].map(str::to_owned).to_vec();
         let with = |label: &str| [machine(), vec![label.to_owned()]].concat();
-        let plain = GAUGES.iter().chain(COUNTERS).map(|(name, help, _)| (*name, *help, machine()));
+        let plain = [GAUGES, FORECASTS, OUTPUT_GAUGES, COUNTERS, OUTPUT_COUNTERS].concat();
+        let plain = plain.into_iter().map(|(name, help, _)| (name, help, machine()));
         let others = [
             (LAST.0, LAST.1, machine()),
             (GAPS.0, GAPS.1, with("reason")),
             (MISSED.0, MISSED.1, with("reason")),
             (CODES.0, CODES.1, with("code")),
+            (SCRAPPED.0, SCRAPPED.1, with("cause")),
             (FAULTS.0, FAULTS.1, vec!["fault".to_owned()]),
         ];
         let descriptions = plain
@@ -161,15 +224,29 @@ impl Collector for FleetCollector {
         let fleet = self.fleet.lock();
         let machines = fleet.machines();
         let mut families = Vec::with_capacity(self.descriptions.len());
-        for (name, help, value) in GAUGES {
+        for (name, help, value) in GAUGES.iter().chain(FORECASTS) {
             // While data are missing there is nothing to show: a gap must look like one.
-            let there = machines.iter().filter(|m| m.reading.is_some());
+            let there = machines.iter().filter(|m| m.measured.is_some());
             families.push(family(name, help, MetricType::GAUGE, there.map(|m| gauge(labels(m), value(m)))));
         }
         for (name, help, value) in COUNTERS {
             let all = machines.iter().map(|m| counter(labels(m), value(m)));
             families.push(family(name, help, MetricType::COUNTER, all));
         }
+        let simulated = || machines.iter().filter(|m| m.link.is_none());
+        for (name, help, value) in OUTPUT_GAUGES {
+            let all = simulated().map(|m| gauge(labels(m), value(m)));
+            families.push(family(name, help, MetricType::GAUGE, all));
+        }
+        for (name, help, value) in OUTPUT_COUNTERS {
+            let all = simulated().map(|m| counter(labels(m), value(m)));
+            families.push(family(name, help, MetricType::COUNTER, all));
+        }
+        let scrapped = simulated().flat_map(|m| {
+            let parts = [("failure", m.output.failure_scrap), ("process", m.output.process_scrap)];
+            parts.map(|(cause, parts)| counter(with(labels(m), "cause", cause), f64::from(parts)))
+        });
+        families.push(family(SCRAPPED.0, SCRAPPED.1, MetricType::COUNTER, scrapped));
         let seen = machines.iter().filter(|m| m.last_reading_us > 0);
         let last = seen.map(|m| gauge(labels(m), m.last_reading_us as f64 / 1e6));
         families.push(family(LAST.0, LAST.1, MetricType::GAUGE, last));
@@ -282,7 +359,7 @@ mod tests {
         let mut fleet = Fleet::new(2, 42, "b", 1_000_000, 0);
         fleet.tick(1_000_000);
         let fault = Fault { kind: Kind::SensorGap, severity: 1.0, drift: None };
-        fleet.inject(Active { fault, machine: Some(0), until_us: i64::MAX });
+        fleet.inject(Active { fault, machine: Some(0), until_us: i64::MAX, grows: None });
         fleet.tick(2_000_000);
         let text = text(fleet);
         assert_eq!(value(&text, &format!("machine_temperature{M1}")), None);

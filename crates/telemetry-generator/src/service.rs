@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fleet::{Event, Fleet},
+    fleet::{Event, Fleet, Ticked},
     metrics::Metrics,
     outbox::Outbox,
     state_file::StateDir,
@@ -67,9 +67,14 @@ impl App {
     pub fn tick(&self, now_us: i64) {
         let started = Instant::now();
         let ticked = self.fleet.lock().tick(now_us);
+        self.take(ticked);
+        self.metrics.tick_duration.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Logs what happened and passes the readings on.
+    pub fn take(&self, ticked: Ticked) {
         report(&ticked.events);
         self.buffer(ticked.readings);
-        self.metrics.tick_duration.observe(started.elapsed().as_secs_f64());
     }
 
     /// Puts readings in the outbox; what no longer fits is a gap.
@@ -195,6 +200,10 @@ pub fn report(events: &[Event]) {
             }
             Event::Code { machine_id, code } => {
                 tracing::info!(%machine_id, code = code.number(), "machine reports an error code");
+            }
+            Event::Overheating { machine_id, alarm } => {
+                let (eta_seconds, probability) = (alarm.eta_seconds.map(f64::round), alarm.probability);
+                tracing::warn!(%machine_id, eta_seconds, probability, hw.state = "predicted_failure", "machine is overheating");
             }
         }
     }

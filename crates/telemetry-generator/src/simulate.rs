@@ -91,7 +91,7 @@ pub async fn run(args: &Args) -> anyhow::Result<usize> {
                 let kind = [Kind::Overheat, Kind::Cooling, Kind::Bearing][chance.random_range(0..3)];
                 let severity = chance.random_range(0.5..1.5);
                 let fault = Fault { kind, severity, drift: None };
-                fleet.inject(Active { fault, machine: Some(machine), until_us: now + FAULT_US });
+                fleet.inject(Active { fault, machine: Some(machine), until_us: now + FAULT_US, grows: None });
             }
         }
         // Nothing is ever dropped: the bound is the address space.

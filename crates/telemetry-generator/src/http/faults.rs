@@ -28,6 +28,10 @@ pub struct NewFault {
     /// How long, with its unit: 1s to 1h; 5m if not given.
     #[schema(example = "5m")]
     ttl: Option<String>,
+    /// It grows from nothing to its severity over this time, up to its ttl; at once if not given. For overheat,
+    /// bearing and cooling.
+    #[schema(example = "30m")]
+    ramp: Option<String>,
 }
 
 /// A fault that is active.
@@ -51,7 +55,10 @@ impl FaultView {
             severity: active.fault.severity,
             feature: active.fault.drift.map(|d| d.0),
             offset: active.fault.drift.map(|d| d.1),
-            machine_id: active.machine.and_then(|i| fleet.machines().get(i)).map(|m| m.identity.machine_id.to_string()),
+            machine_id: active
+                .machine
+                .and_then(|number| fleet.machines().get(fleet.index_of_number(number)?))
+                .map(|m| m.identity.machine_id.to_string()),
             until: rfc3339(active.until_us),
         }
     }
@@ -64,7 +71,7 @@ pub struct Cleared {
 }
 
 impl NewFault {
-    fn check(self) -> Result<(Fault, Duration), Problem> {
+    fn check(self) -> Result<(Fault, Duration, Option<Duration>), Problem> {
         let severity = self.severity.unwrap_or(1.0);
         if !(severity > 0.0 && severity <= 2.0) {
             return Err(Problem::invalid("severity", "must be more than 0 and at most 2"));
@@ -77,6 +84,18 @@ impl NewFault {
         };
         if !TTL.contains(&ttl) {
             return Err(Problem::invalid("ttl", "must be between 1s and 1h"));
+        }
+        let ramp = match &self.ramp {
+            None => None,
+            Some(_) if !matches!(self.kind, Kind::Overheat | Kind::Bearing | Kind::Cooling) => {
+                return Err(Problem::invalid("ramp", "is for overheat, bearing and cooling only"));
+            }
+            Some(text) => {
+                Some(text.parse::<telemetry::config::Duration>().map_err(|reason| Problem::invalid("ramp", reason))?.0)
+            }
+        };
+        if ramp.is_some_and(|ramp| ramp > ttl) {
+            return Err(Problem::invalid("ramp", "must not be longer than the ttl"));
         }
         let drift = if self.kind == Kind::SensorDrift {
             let feature = self.feature.unwrap_or(Feature::Temperature);
@@ -93,14 +112,15 @@ impl NewFault {
             }
             None
         };
-        Ok((Fault { kind: self.kind, severity, drift }, ttl))
+        Ok((Fault { kind: self.kind, severity, drift }, ttl, ramp))
     }
 }
 
 fn inject(fleet: &mut Fleet, machine: Option<usize>, new: NewFault) -> Result<(StatusCode, Json<FaultView>), Problem> {
-    let (fault, ttl) = new.check()?;
-    let until_us = now_us() + i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
-    let active = Active { fault, machine, until_us };
+    let (fault, ttl, ramp) = new.check()?;
+    let now = now_us();
+    let after = |time: Duration| now.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+    let active = Active { fault, machine, until_us: after(ttl), grows: ramp.map(|ramp| (now, after(ramp))) };
     let view = FaultView::of(fleet, &active);
     tracing::warn!(
         fault = fault.kind.as_str(),
@@ -112,8 +132,13 @@ fn inject(fleet: &mut Fleet, machine: Option<usize>, new: NewFault) -> Result<(S
     Ok((StatusCode::CREATED, Json(view)))
 }
 
+/// The number of a simulated machine: a real one has faults of its own.
 fn find(fleet: &Fleet, id: &str) -> Result<usize, Problem> {
-    fleet.index_of(id).ok_or_else(|| Problem::not_found("machine"))
+    let machine = &fleet.machines()[fleet.index_of(id).ok_or_else(|| Problem::not_found("machine"))?];
+    match machine.link {
+        None => Ok(machine.number),
+        Some(_) => Err(Problem::new(StatusCode::CONFLICT, "Conflict").detail("the machine is a real one")),
+    }
 }
 
 /// Injects a fault on one machine.
@@ -122,7 +147,8 @@ fn find(fleet: &Fleet, id: &str) -> Result<usize, Problem> {
     security(("operator" = [])),
     responses(
         (status = 201, body = FaultView), (status = 401, description = "wrong token"),
-        (status = 404, description = "no such machine"), (status = 422, description = "a field is not acceptable"),
+        (status = 404, description = "no such machine"), (status = 409, description = "a real machine"),
+        (status = 422, description = "a field is not acceptable"),
     )
 )]
 pub async fn inject_on_machine(
@@ -131,8 +157,8 @@ pub async fn inject_on_machine(
     Json(new): Json<NewFault>,
 ) -> Result<(StatusCode, Json<FaultView>), Problem> {
     let mut fleet = app.fleet.lock();
-    let index = find(&fleet, &id)?;
-    inject(&mut fleet, Some(index), new)
+    let number = find(&fleet, &id)?;
+    inject(&mut fleet, Some(number), new)
 }
 
 /// Injects a fault on every machine.
@@ -157,8 +183,8 @@ pub async fn inject_on_fleet(
 )]
 pub async fn clear_machine(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Cleared>, Problem> {
     let mut fleet = app.fleet.lock();
-    let index = find(&fleet, &id)?;
-    Ok(Json(Cleared { cleared: fleet.clear(Some(index)) }))
+    let number = find(&fleet, &id)?;
+    Ok(Json(Cleared { cleared: fleet.clear(Some(number)) }))
 }
 
 /// Ends the faults on the whole fleet; those of single machines stay.

@@ -12,6 +12,8 @@ use utoipa::{
         super::health, super::machines, super::machine, super::fleet,
         super::faults::inject_on_machine, super::faults::inject_on_fleet,
         super::faults::clear_machine, super::faults::clear_fleet,
+        super::plant::add, super::plant::remove, super::plant::limit, super::plant::lift, super::plant::relieve,
+        super::readings::take,
     ),
     modifiers(&Token)
 )]

@@ -5,7 +5,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
 use super::faults::FaultView;
-use crate::{codes::ErrorCode, fleet::Fleet, gaps::Reason};
+use crate::{
+    codes::ErrorCode,
+    fleet::{Fleet, Machine},
+    gaps::Reason,
+};
 
 /// An instant as text.
 pub fn rfc3339(us: i64) -> String {
@@ -60,14 +64,77 @@ pub struct MachineView {
     /// Why data are missing now.
     open_gap: Option<Reason>,
     governance_failures: u64,
+    /// `simulated`, or `posted` for a real one.
+    source: &'static str,
+    forecast: ForecastView,
+    /// Largest deviation of a sensor from what is usual at this load, in usual deviations.
+    anomaly_score: f64,
+    /// What it makes; `null` for a real one.
+    output: Option<OutputView>,
+    /// The load that an operator allows at most, 0 to 1.
+    load_limit: Option<f64>,
     faults: Vec<FaultView>,
 }
 
+/// What is expected of a machine that goes on as it does.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ForecastView {
+    /// It is going to overheat, or is hot.
+    overheating: bool,
+    /// Until 95 °C; `null` if it is not on its way there.
+    eta_seconds: Option<f64>,
+    /// That it is at 95 °C or above in 20 minutes.
+    probability: f64,
+    /// In 20 minutes, °C.
+    predicted_celsius: f64,
+    gradient_celsius_per_minute: f64,
+}
+
+/// Parts, and effectiveness over the last hour (ISO 22400-2).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OutputView {
+    parts_good: u32,
+    parts_scrapped: u32,
+    failures_avoided: u32,
+    availability: f64,
+    performance: f64,
+    quality: f64,
+    oee: f64,
+}
+
+impl ForecastView {
+    fn of(m: &Machine) -> Self {
+        let o = m.forecaster.outlook();
+        Self {
+            overheating: m.forecaster.alarmed(),
+            eta_seconds: o.eta_seconds.is_finite().then_some(f64::from(o.eta_seconds)),
+            probability: f64::from(o.probability),
+            predicted_celsius: f64::from(o.predicted),
+            gradient_celsius_per_minute: f64::from(o.gradient_per_minute),
+        }
+    }
+}
+
+impl OutputView {
+    fn of(m: &Machine) -> Self {
+        let (output, oee) = (&m.output, m.output.oee(&m.model));
+        Self {
+            parts_good: output.good,
+            parts_scrapped: output.process_scrap + output.failure_scrap,
+            failures_avoided: output.avoided_failures,
+            availability: oee.availability,
+            performance: oee.performance,
+            quality: oee.quality,
+            oee: oee.overall(),
+        }
+    }
+}
+
 impl MachineView {
-    /// The machine with this number.
+    /// The machine at this place.
     pub fn of(fleet: &Fleet, index: usize) -> Self {
         let m = &fleet.machines()[index];
-        let reading = m.reading.as_ref();
+        let reading = m.measured.as_ref();
         Self {
             machine_id: m.identity.machine_id.to_string(),
             line: m.identity.line.to_string(),
@@ -83,12 +150,12 @@ impl MachineView {
             last_reading: (m.last_reading_us > 0).then(|| rfc3339(m.last_reading_us)),
             open_gap: m.gaps.open(),
             governance_failures: m.gaps.failures(),
-            faults: fleet
-                .faults()
-                .iter()
-                .filter(|a| a.machine.is_none_or(|i| i == index))
-                .map(|a| FaultView::of(fleet, a))
-                .collect(),
+            source: if m.link.is_some() { "posted" } else { "simulated" },
+            forecast: ForecastView::of(m),
+            anomaly_score: m.anomaly_score(),
+            output: m.link.is_none().then(|| OutputView::of(m)),
+            load_limit: fleet.load_limit(m.number).map(|order| order.limit),
+            faults: fleet.faults().on(m.number).map(|a| FaultView::of(fleet, a)).collect(),
         }
     }
 }
@@ -103,6 +170,8 @@ pub struct FleetView {
     power_watts: f64,
     energy_kwh: f64,
     hottest_celsius: Option<f64>,
+    /// Machines that are going to overheat, or are hot.
+    overheating: usize,
     open_gaps: usize,
     governance_failures: u64,
     faults: Vec<FaultView>,
@@ -113,7 +182,7 @@ impl FleetView {
     /// The fleet now.
     pub fn of(fleet: &Fleet, now_us: i64) -> Self {
         let machines = fleet.machines();
-        let readings = || machines.iter().filter_map(|m| m.reading.as_ref());
+        let readings = || machines.iter().filter_map(|m| m.measured.as_ref());
         Self {
             boot_id: fleet.boot_id().to_owned(),
             seq: fleet.seq(),
@@ -122,6 +191,7 @@ impl FleetView {
             power_watts: readings().map(|r| r.power_watts).sum(),
             energy_kwh: machines.iter().map(|m| m.state.energy_mj as f64).sum::<f64>() / 3.6e9,
             hottest_celsius: readings().map(|r| r.temperature).reduce(f64::max),
+            overheating: machines.iter().filter(|m| m.forecaster.alarmed()).count(),
             open_gaps: machines.iter().filter(|m| m.gaps.open().is_some()).count(),
             governance_failures: machines.iter().map(|m| m.gaps.failures()).sum(),
             faults: fleet.faults().iter().map(|a| FaultView::of(fleet, a)).collect(),

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod api;
+mod command;
 mod delivery;
+mod plant;
 mod support;
