@@ -124,7 +124,7 @@ pub struct Log {
     place: Place,
     /// The key that signs, then former ones that sign beside it.
     keys: Vec<SigningKey>,
-    _lock: File,
+    _lock: Lock,
     tree: TileTree,
     /// Bytes of the bundle that is still growing.
     bundle: Vec<u8>,
@@ -269,11 +269,21 @@ fn parse_state(bytes: &[u8]) -> Option<Checkpoint> {
     Some(Checkpoint { origin: text("origin")?, size, root })
 }
 
-fn lock(state: &Path) -> Result<File, LogError> {
+/// The lock, released when it is dropped.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child process that was started meanwhile.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(state: &Path) -> Result<Lock, LogError> {
     let path = state.join("lock");
     let file = File::create(&path).map_err(|e| DiskError::new("create", &path, e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(LogError::Locked(path)),
         Err(TryLockError::Error(e)) => Err(DiskError::new("lock", &path, e).into()),
     }

@@ -120,16 +120,14 @@ pub fn check(text: &str, key: &VerifierKey, entry: Option<&[u8]>, trusted: &[Che
         Some((head, tail)) => (head, Some(tail)),
         None => (text.strip_suffix('\n').unwrap_or(text), None),
     };
+    let mut head = head.split('\n');
+    let kind = head.next().filter(|k| [INCLUSION, CONSISTENCY].contains(k));
+    let kind = kind.ok_or(Error::Malformed("the first line names no kind of proof"))?;
     let signed = match tail {
         Some(tail) => Some(Checkpoint::open(tail.as_bytes(), key)?.0),
         None => None,
     };
-    let mut head = head.split('\n');
-    match head.next() {
-        Some(INCLUSION) => check_inclusion(head, signed, entry),
-        Some(CONSISTENCY) => check_consistency(head, signed, trusted),
-        _ => Err(Error::Malformed("the first line names no kind of proof")),
-    }
+    if kind == INCLUSION { check_inclusion(head, signed, entry) } else { check_consistency(head, signed, trusted) }
 }
 
 fn hashes<'t>(lines: impl Iterator<Item = &'t str>) -> Result<Vec<Hash>, Error> {

@@ -24,7 +24,7 @@ pub fn tile(dir: &LogDir, level: u8, index: u64) -> Result<(TileId, Vec<Hash>), 
         _ => {
             let whole = bytes.len() as u64 / 32;
             let per_hash = WIDTH.saturating_pow(level.into());
-            let entry = (index * WIDTH + whole.min(width as u64)).saturating_mul(per_hash);
+            let entry = (index * WIDTH + whole.min(width.max(1) as u64 - 1)).saturating_mul(per_hash);
             let message = format!("{id} has {} bytes, not {}", bytes.len(), 32 * u32::from(id.width));
             Err(Finding::at(Kind::Truncated, id, entry, message))
         }

@@ -202,7 +202,10 @@ async fn the_witness_cosigns_what_continues_and_disagrees_with_a_rewritten_log()
     let running = ledger(folder.path(), &["--witness-url", &w_url]).await;
     assert_eq!(post(&running.url, TOKEN, lines("other", 0..40)).await.0, 200);
     until("the witness disagrees", async || running.metric("esg_ledger_witness_disagrees") == 1.0).await;
-    assert!(w.metric("esg_witness_checkpoints_total{outcome=\"inconsistent\"}") >= 1.0);
+    until("the witness has refused it", async || {
+        w.metric("esg_witness_checkpoints_total{outcome=\"inconsistent\"}") >= 1.0
+    })
+    .await;
     assert_eq!(verify(&place.dir, &options).exit_code, 13);
     // What the witness has seen is still the honest log.
     let (status, seen) = get(format!("{w_url}/{}/checkpoint", hash(&options.key))).await;
