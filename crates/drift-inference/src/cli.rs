@@ -1,21 +1,26 @@
-//! Offline commands: `train` and `evaluate`.
+//! What the program does beside serving: each a command that needs no server.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
+mod models;
+mod profile;
+mod score;
+mod stream;
+mod train;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use lake::{Cursor, Lake, Settings, store::Backend};
-use telemetry::config::Duration;
-use time::OffsetDateTime;
 
-use crate::{
-    features::{COUNT, NAMES},
-    model::{BUILT_IN, Evaluation, Model},
-    pipeline::Pipeline,
-    train::{Dataset, RIVAL_CELSIUS, judge, judge_threshold, train},
-};
+use crate::{collect::Choices, table::Format};
+
+/// Nothing can be told: bad input, or too little of it.
+const CANNOT_TELL: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(name = "drift-inference", about = "Train and evaluate the failure model on lake folders")]
+#[command(
+    name = "drift-inference",
+    about = "Drift of anybody's tables, and the failure model of machine readings",
+    after_help = "Without a command the service is started; `drift-inference --help` lists its settings."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,47 +28,62 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a model on a lake folder.
-    Train {
-        /// Lake folder to learn from: it must hold failures.
-        #[arg(long)]
-        data: PathBuf,
-        /// Lake folder to judge by: another one.
-        #[arg(long)]
-        holdout: PathBuf,
-        /// Lake folder without faults: the frozen reference of drift.
-        #[arg(long)]
-        reference: PathBuf,
-        /// How far ahead.
-        #[arg(long, default_value = "2m")]
-        horizon: Duration,
-        /// Version of the model.
-        #[arg(long)]
-        version: String,
-        /// File to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Judge a model on a lake folder, and show how far each mean wanders in a window.
-    Evaluate {
-        /// Lake folder.
-        #[arg(long)]
-        data: PathBuf,
-        /// Model document; the built-in one if not given.
-        #[arg(long)]
-        model: Option<PathBuf>,
-        /// Window of the mean shift.
-        #[arg(long, default_value = "5m")]
-        drift_window: Duration,
-    },
+    /// Freeze a table as the reference of later comparisons.
+    Profile(profile::Args),
+    /// Compare a table with a reference: exit code 0 no drift, 1 drift, 2 cannot tell.
+    Score(score::Args),
+    /// Watch one column value by value: exit code 0 no change, 1 changes, 2 cannot tell.
+    Stream(stream::Args),
+    /// Train the failure model on a lake folder.
+    Train(train::TrainArgs),
+    /// Measure a failure model's reference anew on a lake folder without faults.
+    Reference(train::ReferenceArgs),
+    /// Models of a lake: list, register, promote, rollback.
+    Models(models::Args),
+    /// Judge a failure model on a lake folder, and show how far each mean wanders in a window.
+    Evaluate(train::EvaluateArgs),
+}
+
+/// What commands that read tables share.
+#[derive(clap::Args, Clone, Debug)]
+struct TableArgs {
+    /// Between the fields of a CSV file, one character; found out if not given.
+    #[arg(long, value_name = "CHAR")]
+    delimiter: Option<char>,
+    /// Look at this column only; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    column: Vec<String>,
+    /// Leave this column out; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    ignore: Vec<String>,
+    /// Read this column as text, whatever it looks like; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    text: Vec<String>,
+    /// Look at every K-th row only, for rows that resemble their neighbours.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    thin: u64,
+}
+
+impl TableArgs {
+    fn format(&self) -> anyhow::Result<Format> {
+        let delimiter = self
+            .delimiter
+            .map(|c| u8::try_from(c).ok().filter(u8::is_ascii))
+            .map(|d| d.ok_or_else(|| anyhow::anyhow!("--delimiter must be one ASCII character")));
+        Ok(Format { delimiter: delimiter.transpose()? })
+    }
+
+    fn choices(&self) -> Choices {
+        Choices { only: self.column.clone(), ignore: self.ignore.clone(), text: self.text.clone(), thin: self.thin }
+    }
 }
 
 /// Is this a command for [`main`]?
 pub fn is_command(argument: &str) -> bool {
-    matches!(argument, "train" | "evaluate")
+    matches!(argument, "profile" | "score" | "stream" | "train" | "reference" | "evaluate" | "models" | "help")
 }
 
-/// Entry: 0 done, 1 failed, 64 wrong arguments.
+/// Entry. 0 done or no drift, 1 drift (or failed, for training), 2 cannot tell, 64 wrong arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -72,100 +92,46 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { telemetry::config::EXIT_CONFIG } else { 0 });
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(anyhow::Error::from).and_then(|rt| rt.block_on(run(cli.command))) {
-        Ok(()) => ExitCode::SUCCESS,
+    let (result, failure) = match cli.command {
+        Command::Profile(args) => (profile::run(&args), CANNOT_TELL),
+        Command::Score(args) => (score::run(&args), CANNOT_TELL),
+        Command::Stream(args) => (stream::run(&args), CANNOT_TELL),
+        Command::Train(args) => (block_on(train::train_command(args)), 1),
+        Command::Reference(args) => (block_on(train::reference_command(args)), 1),
+        Command::Models(args) => (block_on(models::run(args)), 1),
+        Command::Evaluate(args) => (block_on(train::evaluate_command(args)), 1),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("drift-inference: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(failure)
         }
     }
 }
 
-fn open(dir: PathBuf) -> anyhow::Result<Lake> {
-    anyhow::ensure!(dir.is_dir(), "{} is not a folder", dir.display());
-    Ok(Lake::open(&Settings { backend: Backend::Folder(dir) }, Arc::new(()))?)
+fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(future)?;
+    Ok(0)
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Train { data, holdout, reference, horizon, version, out } => {
-            let data = Dataset::load(&open(data)?, *horizon).await?;
-            let holdout = Dataset::load(&open(holdout)?, *horizon).await?;
-            let reference = Dataset::load(&open(reference)?, *horizon).await?;
-            let reference = reference.moments.freeze().map_err(anyhow::Error::msg)?;
-            let model = train(&version, &data, &holdout, reference, *horizon, OffsetDateTime::now_utc())?;
-            std::fs::write(&out, serde_json::to_string_pretty(&model)? + "\n")?;
-            println!("{} rows, {} followed by a failure", model.training.rows, model.training.positives);
-            for (name, weight) in NAMES.iter().zip(&model.weights) {
-                println!("  {name:<22} {weight:>8.3}");
-            }
-            println!("threshold {}", model.threshold);
-            compare(&model, &holdout);
-        }
-        Command::Evaluate { data, model, drift_window } => {
-            let model = model.map_or_else(|| Model::parse(BUILT_IN), |path| Model::load(&path))?;
-            let lake = open(data)?;
-            let horizon = std::time::Duration::from_secs_f64(model.horizon_seconds);
-            compare(&model, &Dataset::load(&lake, horizon).await?);
-            let shifts = widest_shifts(&lake, model, horizon, *drift_window).await?;
-            println!("widest mean shift in a window of {drift_window}, in σ of the reference");
-            for (name, shift) in shifts {
-                println!("  {name:<22} {shift:>8.3}");
-            }
-        }
-    }
-    Ok(())
+/// Writes a file whole or not at all.
+fn write_file(file: &PathBuf, content: &str) -> anyhow::Result<()> {
+    let mut part = file.clone().into_os_string();
+    part.push(".part");
+    let written = std::fs::write(&part, content).and_then(|()| std::fs::rename(&part, file));
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&part);
+        anyhow::anyhow!("{}: {e}", file.display())
+    })
 }
 
-fn compare(model: &Model, data: &Dataset) {
-    let line = |name: &str, e: Evaluation| {
-        let show = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
-        println!(
-            "  {name:<22} accuracy {}  precision {}  recall {}  brier {}",
-            show(e.accuracy),
-            show(e.precision),
-            show(e.recall),
-            show(e.brier)
-        );
-        e
-    };
-    println!("on {} rows:", data.rows.len());
-    let ours = line("model", judge(model, &data.rows).evaluation());
-    let rival =
-        line(&format!("temperature ≥ {RIVAL_CELSIUS} °C"), judge_threshold(&data.rows, RIVAL_CELSIUS).evaluation());
-    println!("  {:<22} accuracy {:.4}", "always no", ours.always_no_accuracy.unwrap_or_default());
-    let beats = ours.accuracy > rival.accuracy && ours.accuracy > ours.always_no_accuracy;
-    println!("  the model {} both baselines in accuracy", if beats { "beats" } else { "does not beat" });
-}
-
-/// What the pipeline would have shown, batch by batch.
-async fn widest_shifts(
-    lake: &Lake,
-    model: Model,
-    horizon: std::time::Duration,
-    window: std::time::Duration,
-) -> anyhow::Result<BTreeMap<&'static str, f64>> {
-    let mut pipeline = Pipeline::new(Arc::new(model), horizon, window, window);
-    let mut widest = [0.0f64; COUNT];
-    let mut cursor = Cursor::starting_at(0);
-    loop {
-        let names = lake.manifests_after(&cursor, 1_000).await?;
-        if names.is_empty() {
-            return Ok(NAMES.into_iter().zip(widest).collect());
-        }
-        for name in names {
-            let mut readings = lake.fetch(&name).await?.readings;
-            readings.sort_by_key(|r| r.ts_us);
-            // Once a minute is often enough to see the widest.
-            for minute in readings.chunk_by(|a, b| a.ts_us.div_euclid(60_000_000) == b.ts_us.div_euclid(60_000_000)) {
-                pipeline.take(minute.to_vec());
-                let shift = pipeline.snapshot().shift.unwrap_or_default();
-                for (w, s) in widest.iter_mut().zip(shift) {
-                    *w = w.max(s.abs());
-                }
-            }
-            cursor.advance(&name);
-        }
+/// Prints to a pipe that may be closed early, which is no fault.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }

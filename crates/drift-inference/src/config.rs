@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use lake::config::LakeArgs;
-use telemetry::config::{Common, ConfigError, Duration, Service};
+use telemetry::config::{Common, ConfigError, Duration, Secret, Service, secret};
 
 use crate::model::{BUILT_IN, Model};
 
@@ -42,6 +42,12 @@ pub struct Config {
     /// Model document; the built-in one if not set.
     #[arg(long, env = "MODEL_FILE")]
     pub model_file: Option<PathBuf>,
+    /// Bearer token of what changes which model serves; without it nobody can by the API.
+    #[arg(long, env = "MODELS_TOKEN", hide_env_values = true)]
+    pub models_token: Option<Secret>,
+    /// File with that token.
+    #[arg(long, env = "MODELS_TOKEN_FILE")]
+    pub models_token_file: Option<PathBuf>,
     /// Folder for the cursor.
     #[arg(long, env = "STATE_DIR", default_value = "/var/lib/drift-inference")]
     pub state_dir: PathBuf,
@@ -58,6 +64,19 @@ impl Config {
     pub fn model(&self) -> Result<Arc<Model>, ConfigError> {
         let model = self.model_file.as_deref().map_or_else(|| Model::parse(BUILT_IN), Model::load);
         model.map(Arc::new).map_err(|e| ConfigError::new("MODEL_FILE", e))
+    }
+}
+
+impl Config {
+    /// The token of what changes which model serves, if there is one.
+    ///
+    /// # Errors
+    /// Names the variable.
+    pub fn models_token(&self) -> Result<Option<Secret>, ConfigError> {
+        if self.models_token.is_none() && self.models_token_file.is_none() {
+            return Ok(None);
+        }
+        secret("MODELS_TOKEN", self.models_token.as_ref(), self.models_token_file.as_deref()).map(Some)
     }
 }
 
@@ -88,6 +107,7 @@ impl Service for Config {
             let reason = format!("the model foresees {trained} s, not {}", self.label_horizon);
             return Err(ConfigError::new("LABEL_HORIZON", reason));
         }
+        self.models_token()?;
         self.lake.settings()?;
         Ok(())
     }
@@ -111,6 +131,7 @@ mod tests {
         assert_eq!(check(&["--pull-interval", "1ms"]), "PULL_INTERVAL: 1ms is not between 100ms and 30days");
         assert_eq!(check(&["--label-horizon", "30m"]), "LABEL_HORIZON: the model foresees 120 s, not 30m");
         assert!(check(&["--model-file", "/nonexistent"]).starts_with("MODEL_FILE: "));
+        assert!(check(&["--models-token", ""]).starts_with("MODELS_TOKEN"));
         assert!(check(&["--lake-endpoint", "x"]).starts_with("LAKE_ENDPOINT: "));
     }
 }

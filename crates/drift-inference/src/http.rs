@@ -1,5 +1,6 @@
 //! The API.
 
+mod models;
 mod openapi;
 mod predict;
 mod views;
@@ -31,6 +32,11 @@ pub fn router(app: Arc<App>, registry: &Registry) -> Router {
         .route("/v1/predict", post(predict::predict))
         .route("/v1/drift", get(drift))
         .route("/v1/model", get(model))
+        .route("/v1/models", get(models::models))
+        .route("/v1/models/{version}", get(models::one))
+        .route("/v1/models/rollback", post(models::roll_back))
+        .route("/v1/models/{version}/promote", post(models::promote))
+        .route("/v1/decisions", get(models::decisions))
         .route("/openapi.json", get(openapi::document))
         .route("/metrics", registry.http_handler())
         .with_state(app);

@@ -7,10 +7,19 @@ use std::{
 };
 
 use lake::{Cursor, Lake, LakeError, Rejected, manifest::manifest_time};
+use telemetry::config::Secret;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{clock::now_us, config::Config, cursor_file::CursorFile, metrics::Metrics, pipeline::Pipeline};
+use crate::{
+    clock::now_us,
+    config::Config,
+    cursor_file::CursorFile,
+    metrics::Metrics,
+    model::Model,
+    pipeline::Pipeline,
+    registry::{History, Registry, RegistryError},
+};
 
 /// Objects read in one pull; a backlog is worked off pull by pull.
 const MAX_OBJECTS: usize = 20;
@@ -36,6 +45,57 @@ pub struct App {
     pub metrics: Metrics,
     /// Fewer judged predictions than this say nothing about accuracy.
     pub min_labels: u64,
+    /// Models and decisions about them.
+    pub registry: Registry,
+    /// What was decided so far, as far as this process knows.
+    pub history: Mutex<History>,
+    /// The model that serves while the log names no other.
+    pub first_model: Arc<Model>,
+    /// How far ahead predictions are judged, s: a model for another horizon cannot serve.
+    pub horizon_seconds: f64,
+    /// Who may change which model serves; nobody without it.
+    pub models_token: Option<Secret>,
+}
+
+impl App {
+    /// Is it a model for the horizon that predictions are judged by?
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn can_serve(&self, model: &Model) -> Result<(), RegistryError> {
+        if (model.horizon_seconds - self.horizon_seconds).abs() <= 0.5 {
+            return Ok(());
+        }
+        let (foresees, judged) = (model.horizon_seconds, self.horizon_seconds);
+        Err(RegistryError::Refused(format!(
+            "{} foresees {foresees} s, predictions are judged after {judged}",
+            model.version
+        )))
+    }
+}
+
+/// Reads the log of decisions and lets the champion that it names serve.
+///
+/// # Errors
+/// The lake cannot be read, or the champion cannot serve: what served goes on serving.
+pub async fn follow(app: &App) -> Result<(), RegistryError> {
+    let mut history = lock(&app.history).clone();
+    app.registry.update(&mut history).await?;
+    let champion = history.champion(&app.first_model.version).to_owned();
+    let serving = lock(&app.pipeline).model().version.clone();
+    if champion != serving {
+        let model = if champion == app.first_model.version {
+            app.first_model.clone()
+        } else {
+            Arc::new(app.registry.model(&champion).await?)
+        };
+        app.can_serve(&model)?;
+        lock(&app.pipeline).serve(model.clone());
+        app.metrics.serve_model(&model);
+        tracing::info!(model = model.version, former = serving, "another model serves");
+    }
+    *lock(&app.history) = history;
+    Ok(())
 }
 
 /// Locks. A panic elsewhere leaves the value usable: every change is complete in itself.
@@ -64,6 +124,8 @@ pub struct Ingest {
     latest_us: i64,
     /// Manifests up to this instant were counted by an earlier process.
     counted_until_us: i64,
+    /// Why the model log could not be followed the last time.
+    registry_fault: Option<String>,
 }
 
 impl Ingest {
@@ -78,13 +140,24 @@ impl Ingest {
             kept.map_or(now_us.saturating_sub(us(*config.lookback)), |at| at.saturating_sub(warm_up)).max(oldest);
         tracing::info!(from = crate::clock::rfc3339(start), resumed = kept.is_some(), "reading the lake");
         let counted_until_us = kept.unwrap_or(i64::MIN);
-        Self { app, lake, cursor: Cursor::starting_at(start), file, latest_us: counted_until_us, counted_until_us }
+        Self {
+            app,
+            lake,
+            cursor: Cursor::starting_at(start),
+            file,
+            latest_us: counted_until_us,
+            counted_until_us,
+            registry_fault: None,
+        }
     }
 
     /// One pull.
     pub async fn step(&mut self) -> Step {
         let started = Instant::now();
         let result = self.pull().await;
+        if result.is_ok() {
+            self.follow().await;
+        }
         self.app.metrics.ingestion_duration.observe(started.elapsed().as_secs_f64());
         self.note(result.as_ref().err());
         let snapshot = lock(&self.app.pipeline).snapshot();
@@ -94,6 +167,15 @@ impl Ingest {
             Ok(_) => Step::Idle,
             Err(error) => Step::Failed(error),
         }
+    }
+
+    /// A registry that cannot be read costs nothing but news: said once until it changes.
+    async fn follow(&mut self) {
+        let fault = follow(&self.app).await.err().map(|e| e.to_string());
+        if let Some(reason) = fault.as_ref().filter(|_| fault != self.registry_fault) {
+            tracing::warn!(reason, "the model log cannot be followed");
+        }
+        self.registry_fault = fault;
     }
 
     async fn pull(&mut self) -> Result<usize, LakeError> {

@@ -4,11 +4,16 @@
 //! them with the [`model`], judges predictions when the [`truth`] arrives, and keeps sliding
 //! [`window`]s for accuracy and for the distance from the frozen [`profile`]. The API scores
 //! with the same model. The lake may be away: predictions go on, and `/health` says so.
+//!
+//! Without any server, [`cli`] compares anybody's tables: [`table`] reads them, [`collect`] summarises
+//! them, [`score`] judges and [`report`] shows.
 
 pub mod cli;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod cursor_file;
+pub mod distribution;
 pub mod features;
 pub mod http;
 pub mod ingest;
@@ -16,6 +21,10 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod profile;
+pub mod registry;
+pub mod report;
+pub mod score;
+pub mod table;
 pub mod train;
 pub mod truth;
 pub mod window;
@@ -33,6 +42,7 @@ use crate::{
     ingest::{App, Ingest, LakeHealth},
     metrics::Metrics,
     pipeline::Pipeline,
+    registry::Registry,
 };
 
 /// Runs the service until `rt.shutdown`.
@@ -60,6 +70,11 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
         health: Mutex::new(LakeHealth::default()),
         metrics,
         min_labels: config.accuracy_min_labels,
+        registry: Registry::new(lake.clone()),
+        history: Mutex::default(),
+        first_model: model.clone(),
+        horizon_seconds: config.label_horizon.as_secs_f64(),
+        models_token: config.models_token()?,
     });
     let ingest = Ingest::new(app.clone(), lake, &config, now_us());
     let router = http::router(app, &rt.registry);

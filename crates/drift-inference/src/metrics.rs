@@ -1,12 +1,19 @@
 //! Metrics of the process.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use lake::{Observer, Operation, Outcome};
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
 
 use crate::{
+    distribution::Indicators,
     features::NAMES,
     model::{Confusion, Model},
     pipeline::Snapshot,
@@ -47,9 +54,19 @@ pub struct Metrics {
     pub corrupt_objects: IntCounter,
     /// Distance of each mean from the reference.
     pub mean_shift: GaugeVec,
+    /// Population stability index of each feature.
+    pub psi: GaugeVec,
+    /// What chance alone explains of it.
+    pub psi_line: GaugeVec,
+    /// Kolmogorov-Smirnov distance of each feature.
+    pub ks: GaugeVec,
+    /// The feature's PSI is above its line, and stays.
+    pub drifted: GaugeVec,
     /// Age of the model.
     pub model_age: Gauge,
-    trained_at: f64,
+    model_info: IntGaugeVec,
+    /// Seconds since 1970, as bits.
+    trained_at: Arc<AtomicU64>,
 }
 
 impl Metrics {
@@ -104,8 +121,29 @@ impl Metrics {
                 "Distance of the feature's mean in the window from the reference, in the reference's σ.",
                 &["feature"],
             )?,
+            psi: registry.gauge_vec(
+                "feature_psi",
+                "Population stability index of the feature in the window over the reference's deciles; NaN while too few rows are there.",
+                &["feature"],
+            )?,
+            psi_line: registry.gauge_vec(
+                "feature_psi_line",
+                "The largest population stability index of a window of the reference itself; NaN if the model has none.",
+                &["feature"],
+            )?,
+            ks: registry.gauge_vec(
+                "feature_ks_distance",
+                "Kolmogorov-Smirnov distance of the feature in the window from the reference, 0 to 1; NaN while too few rows are there.",
+                &["feature"],
+            )?,
+            drifted: registry.gauge_vec(
+                "feature_drifted",
+                "1 while the feature's stability index stays above its line, else 0.",
+                &["feature"],
+            )?,
             model_age: registry.gauge("model_age_seconds", "Time since the model was trained.")?,
-            trained_at: crate::clock::parse_rfc3339(&model.training.trained_at).unwrap_or(f64::NAN),
+            model_info: registry.int_gauge_vec("model_info", "The model in use; always 1.", &["version"])?,
+            trained_at: Arc::default(),
         };
         for outcome in [true, false] {
             metrics.predictions.with_label_values(&[said(outcome)]);
@@ -121,14 +159,26 @@ impl Metrics {
         }
         for feature in NAMES {
             metrics.mean_shift.with_label_values(&[feature]);
+            metrics.psi.with_label_values(&[feature]).set(f64::NAN);
+            metrics.ks.with_label_values(&[feature]).set(f64::NAN);
+            metrics.drifted.with_label_values(&[feature]);
         }
         metrics.accuracy.set(f64::NAN);
         metrics.ingestion_delay.set(f64::NAN);
-        registry
-            .int_gauge_vec("model_info", "The model in use; always 1.", &["version"])?
-            .with_label_values(&[&model.version])
-            .set(1);
+        metrics.serve_model(model);
         Ok(metrics)
+    }
+
+    /// This model serves from now on.
+    pub fn serve_model(&self, model: &Model) {
+        self.model_info.reset();
+        self.model_info.with_label_values(&[&model.version]).set(1);
+        let trained_at = crate::clock::parse_rfc3339(&model.training.trained_at).unwrap_or(f64::NAN);
+        self.trained_at.store(trained_at.to_bits(), Ordering::Relaxed);
+        for (i, feature) in NAMES.iter().enumerate() {
+            let line = model.reference.distributions.get(i).map_or(f64::NAN, |d| d.psi_line);
+            self.psi_line.with_label_values(&[feature]).set(line);
+        }
     }
 
     /// Predictions that were made.
@@ -162,10 +212,17 @@ impl Metrics {
                 self.mean_shift.with_label_values(&[feature]).set(shift.abs());
             }
         }
+        for (i, feature) in NAMES.iter().enumerate() {
+            let of = |x: fn(&Indicators) -> f64| snapshot.indicators.as_ref().map_or(f64::NAN, |all| x(&all[i]));
+            self.psi.with_label_values(&[feature]).set(of(|x| x.psi));
+            self.ks.with_label_values(&[feature]).set(of(|x| x.ks));
+            let drifted = f64::from(u8::from(snapshot.drifted_since[i].is_some()));
+            self.drifted.with_label_values(&[feature]).set(drifted);
+        }
         if let Some(newest) = snapshot.newest_us {
             self.ingestion_delay.set(now_us.saturating_sub(newest) as f64 / 1e6);
         }
-        self.model_age.set(now_us as f64 / 1e6 - self.trained_at);
+        self.model_age.set(now_us as f64 / 1e6 - f64::from_bits(self.trained_at.load(Ordering::Relaxed)));
     }
 }
 

@@ -233,6 +233,7 @@ pub(crate) mod tests {
                 rows: 1_000,
                 means: vec![50.0, 0.0, 0.5, 1.5, 5_000.0, 0.0],
                 deviations: vec![5.0, 1.0, 0.2, 0.5, 1_000.0, 0.1],
+                distributions: Vec::new(),
             },
         }
     }

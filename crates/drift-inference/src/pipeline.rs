@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lake::{Reading, SeenReadings};
 
+use stats::persistence::Persistence;
+
 use crate::{
+    distribution::{Counts, Indicators, indicators},
     features::{COUNT, Features, Gradient},
     model::{Confusion, Model, Prediction},
     profile::Moments,
@@ -15,12 +18,18 @@ use crate::{
 
 /// The mean of fewer rows than this says nothing about drift.
 const MIN_ROWS: u64 = 60;
+/// Features are looked at this often, µs of the readings' time.
+const WATCH_US: i64 = 30_000_000;
+/// Drift that holds in so many of the last so many looks stays.
+const STAY: (usize, usize) = (3, 5);
 
 /// What was said of one reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Said {
     fails: bool,
     probability: f64,
+    /// Counts the models that have served: accuracy is that of the present one.
+    generation: u32,
 }
 
 /// One machine.
@@ -49,12 +58,31 @@ pub struct Scored {
 #[derive(Debug)]
 pub struct Pipeline {
     model: Arc<Model>,
+    generation: u32,
+    lengths: Lengths,
     horizon_us: i64,
     seen: SeenReadings,
     machines: HashMap<Arc<str>, Machine>,
     accuracy: Window<Confusion>,
     moments: Window<Moments>,
+    counts: Window<Counts>,
+    watches: Vec<Watch>,
+    watched_at: Option<i64>,
     newest_us: Option<i64>,
+}
+
+/// How long windows are.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    accuracy: Duration,
+    drift: Duration,
+}
+
+/// Whether a feature's drift stays, and since when.
+#[derive(Clone, Debug)]
+struct Watch {
+    persistence: Persistence,
+    since_us: Option<i64>,
 }
 
 /// The present state of a pipeline, in numbers.
@@ -68,6 +96,10 @@ pub struct Snapshot {
     pub means: [f64; COUNT],
     /// Shift of each mean in reference deviations; `None` with too few rows.
     pub shift: Option<[f64; COUNT]>,
+    /// Distance of each distribution from the reference; `None` with too few rows.
+    pub indicators: Option<[Indicators; COUNT]>,
+    /// Since when a feature's PSI has been above its line, µs since 1970.
+    pub drifted_since: [Option<i64>; COUNT],
     /// Predictions that wait for their truth.
     pub pending: usize,
     /// Machines seen.
@@ -81,11 +113,16 @@ impl Pipeline {
     pub fn new(model: Arc<Model>, horizon: Duration, accuracy: Duration, drift: Duration) -> Self {
         Self {
             model,
+            generation: 0,
+            lengths: Lengths { accuracy, drift },
             horizon_us: i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX),
             seen: SeenReadings::default(),
             machines: HashMap::new(),
             accuracy: Window::new(accuracy),
             moments: Window::new(drift),
+            counts: Window::new(drift),
+            watches: calm(),
+            watched_at: None,
             newest_us: None,
         }
     }
@@ -101,6 +138,7 @@ impl Pipeline {
             }
             self.one(reading, &mut scored);
         }
+        self.watch();
         scored
     }
 
@@ -118,16 +156,44 @@ impl Pipeline {
         if let Some(moments) = self.moments.at(reading.ts_us) {
             moments.add(&features);
         }
-        let said = Said { fails, probability };
+        if let Some(counts) = self.counts.at(reading.ts_us) {
+            counts.add(&self.model.reference.distributions, &features);
+        }
+        let said = Said { fails, probability, generation: self.generation };
         let resolved = machine.truth.observe(reading.ts_us, is_bad(reading), said, self.horizon_us);
         for (said, came) in resolved.judged {
             scored.judged.add(said.fails, said.probability, came);
-            if let Some(confusion) = self.accuracy.at(reading.ts_us) {
+            if said.generation == self.generation
+                && let Some(confusion) = self.accuracy.at(reading.ts_us)
+            {
                 confusion.add(said.fails, said.probability, came);
             }
         }
         scored.unknown += resolved.unknown;
         self.newest_us = Some(self.newest_us.map_or(reading.ts_us, |newest| newest.max(reading.ts_us)));
+    }
+
+    /// Looks once in a while whether features are above their lines, and whether that stays.
+    fn watch(&mut self) {
+        let Some(now) = self.newest_us else { return };
+        if self.watched_at.is_some_and(|at| now < at + WATCH_US) {
+            return;
+        }
+        self.watched_at = Some(now);
+        let indicators = self.indicators();
+        for (i, (watch, reference)) in self.watches.iter_mut().zip(&self.model.reference.distributions).enumerate() {
+            let above = indicators.is_some_and(|all| all[i].psi > reference.psi_line);
+            if watch.persistence.observe(above) {
+                watch.since_us.get_or_insert(now);
+            } else {
+                watch.since_us = None;
+            }
+        }
+    }
+
+    fn indicators(&self) -> Option<[Indicators; COUNT]> {
+        let counts = self.counts.total();
+        if counts.rows() < MIN_ROWS { None } else { indicators(&self.model.reference.distributions, &counts) }
     }
 
     /// Numbers for metrics and the API.
@@ -138,16 +204,33 @@ impl Pipeline {
             rows: moments.rows,
             means: std::array::from_fn(|i| moments.mean(i)),
             shift: (moments.rows >= MIN_ROWS).then(|| self.model.reference.mean_shift(&moments)).flatten(),
+            indicators: self.indicators(),
+            drifted_since: std::array::from_fn(|i| self.watches.get(i).and_then(|w| w.since_us)),
             pending: self.machines.values().map(|m| m.truth.len()).sum(),
             machines: self.machines.len(),
             newest_us: self.newest_us,
         }
     }
 
+    /// Lets another model predict. Accuracy and drift begin anew: they are its own, against its
+    /// own reference.
+    pub fn serve(&mut self, model: Arc<Model>) {
+        self.model = model;
+        self.generation += 1;
+        self.accuracy = Window::new(self.lengths.accuracy);
+        self.counts = Window::new(self.lengths.drift);
+        self.watches = calm();
+    }
+
     /// The model in use.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
+}
+
+/// Watches that have seen nothing yet.
+fn calm() -> Vec<Watch> {
+    vec![Watch { persistence: Persistence::new(STAY.0, STAY.1), since_us: None }; COUNT]
 }
 
 #[cfg(test)]
@@ -207,6 +290,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn accuracy_is_that_of_the_model_that_serves() {
+        let mut p = pipeline();
+        p.take((0..600).map(|s| reading(s, 85.0)).collect());
+        assert_eq!(p.snapshot().accuracy.evaluation().accuracy, Some(0.0));
+        p.serve(Arc::new(Model { version: "calm".into(), threshold: 0.999, ..thermometer() }));
+        let judged = p.take((600..700).map(|s| reading(s, 85.0)).collect()).judged;
+        assert_eq!((judged.rows(), p.snapshot().accuracy.rows()), (100, 0), "those were the former one's");
+        p.take((700..1_000).map(|s| reading(s, 85.0)).collect());
+        assert_eq!(p.snapshot().accuracy.evaluation().accuracy, Some(1.0));
+    }
+
+    #[test]
     fn order_and_repetition_of_batches_do_not_matter() {
         let readings: Vec<Reading> = (0..500).map(|s| reading(s, 50.0 + (s % 50) as f64)).collect();
         let mut plain = pipeline();
@@ -219,6 +314,41 @@ pub(crate) mod tests {
         assert_eq!((again.new, again.duplicates), (0, 500));
         assert_eq!(plain.snapshot().accuracy, mixed.snapshot().accuracy);
         assert_eq!(plain.snapshot().means, mixed.snapshot().means);
+    }
+
+    #[test]
+    fn a_sensor_that_drifts_is_named_with_the_instant_and_forgotten_when_it_is_mended() {
+        let rows = crate::distribution::tests::calm();
+        let mut model = thermometer();
+        let mut distributions = crate::distribution::measure(&rows, Duration::from_secs(600), 1).unwrap();
+        // Windows that slide meet more than those that the line was taken from.
+        distributions.iter_mut().for_each(|d| d.psi_line *= 1.5);
+        model.reference.distributions = distributions;
+        let mut p = Pipeline::new(
+            Arc::new(model),
+            Duration::from_secs(120),
+            Duration::from_secs(600),
+            Duration::from_secs(600),
+        );
+        let feed = |p: &mut Pipeline, from: usize, upto: usize, shift: f64| {
+            for row in rows.iter().filter(|r| r.machine == 0).cycle().take(upto).skip(from).enumerate() {
+                let second = ((from + row.0) * 10) as i64;
+                let [temperature, _, load, vibration, power_watts, error] = row.1.features.0;
+                let error_code = error as i32 * 101;
+                let calm = reading(second, temperature + shift);
+                p.take(vec![Reading { load, vibration, power_watts, error_code, ..calm }]);
+            }
+        };
+        feed(&mut p, 0, 300, 0.0);
+        assert!(p.snapshot().indicators.is_some());
+        assert_eq!(p.snapshot().drifted_since[0], None);
+        feed(&mut p, 300, 400, 25.0);
+        let since = p.snapshot().drifted_since[0].unwrap();
+        let after = (since - reading(3_000, 0.0).ts_us) / 1_000_000;
+        assert!((60..=600).contains(&after), "{after} s after it began");
+        assert_eq!(p.snapshot().drifted_since[2], None, "the load has not moved");
+        feed(&mut p, 400, 600, 0.0);
+        assert_eq!(p.snapshot().drifted_since[0], None);
     }
 
     #[test]

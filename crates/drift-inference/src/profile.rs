@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::features::{COUNT, Features, NAMES};
+use crate::{
+    distribution::Distribution,
+    features::{COUNT, Features, NAMES},
+};
 
 /// Mean and standard deviation of each feature when all was well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -15,6 +18,9 @@ pub struct Profile {
     pub means: Vec<f64>,
     /// Standard deviation of each feature.
     pub deviations: Vec<f64>,
+    /// Distribution of each feature; none in a model from before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distributions: Vec<Distribution>,
 }
 
 impl Profile {
@@ -23,7 +29,10 @@ impl Profile {
         if !fits(&self.means) || !fits(&self.deviations) || !self.deviations.iter().all(|d| *d > 0.0) {
             return Err(format!("reference must have {COUNT} finite means and {COUNT} deviations above 0"));
         }
-        Ok(())
+        if !self.distributions.is_empty() && self.distributions.len() != COUNT {
+            return Err(format!("reference must have {COUNT} distributions or none"));
+        }
+        self.distributions.iter().try_for_each(Distribution::check)
     }
 
     /// `(mean − reference mean)/reference σ` for each feature; `None` without rows.
@@ -90,6 +99,7 @@ impl Moments {
             rows: self.rows,
             means: self.means.to_vec(),
             deviations: (0..COUNT).map(|i| self.deviation(i)).collect(),
+            distributions: Vec::new(),
         })
     }
 }
@@ -128,7 +138,8 @@ mod tests {
 
     #[test]
     fn the_shift_is_counted_in_reference_deviations() {
-        let reference = Profile { rows: 10, means: vec![0.0; COUNT], deviations: vec![2.0; COUNT] };
+        let reference =
+            Profile { rows: 10, means: vec![0.0; COUNT], deviations: vec![2.0; COUNT], distributions: Vec::new() };
         let mut now = Moments::default();
         assert_eq!(reference.mean_shift(&now), None);
         now.add(&Features([4.0, -2.0, 0.0, 0.0, 0.0, 0.0]));

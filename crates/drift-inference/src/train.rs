@@ -6,6 +6,7 @@ use lake::{Cursor, Lake, Reading, SeenReadings};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    distribution::Observed,
     features::{COUNT, Features, Gradient, NAMES},
     model::{Confusion, Evaluation, Model, Training},
     profile::{Moments, Profile},
@@ -24,9 +25,12 @@ pub struct Dataset {
     pub moments: Moments,
     /// First and last instant, µs since 1970.
     pub range: Option<(i64, i64)>,
+    /// All rows with their machine and instant, if they are kept.
+    pub observed: Vec<Observed>,
+    keep_observed: bool,
     seen: SeenReadings,
     /// By machine and boot: a folder may hold several simulations of machines with the same names.
-    machines: HashMap<MachineRun, (Gradient, TruthQueue<Features>)>,
+    machines: HashMap<MachineRun, (usize, Gradient, TruthQueue<Features>)>,
 }
 
 impl Dataset {
@@ -35,15 +39,26 @@ impl Dataset {
     /// # Errors
     /// An object that cannot be read: training on half of the data would go unnoticed.
     pub async fn load(lake: &Lake, horizon: Duration) -> anyhow::Result<Self> {
-        let mut data = Self::default();
+        Self::default().read(lake, horizon).await
+    }
+
+    /// Reads a whole lake for a reference: every row is kept.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn load_reference(lake: &Lake, horizon: Duration) -> anyhow::Result<Self> {
+        Self { keep_observed: true, ..Self::default() }.read(lake, horizon).await
+    }
+
+    async fn read(mut self, lake: &Lake, horizon: Duration) -> anyhow::Result<Self> {
         let mut cursor = Cursor::starting_at(0);
         loop {
             let names = lake.manifests_after(&cursor, 1_000).await?;
             if names.is_empty() {
-                return Ok(data);
+                return Ok(self);
             }
             for name in names {
-                data.add(lake.fetch(&name).await?.readings, horizon);
+                self.add(lake.fetch(&name).await?.readings, horizon);
                 cursor.advance(&name);
             }
         }
@@ -56,9 +71,16 @@ impl Dataset {
             if !self.seen.insert(&r) {
                 continue;
             }
-            let (gradient, truth) = self.machines.entry((r.machine_id.clone(), r.boot_id.clone())).or_default();
+            let machines = self.machines.len();
+            let (machine, gradient, truth) = self
+                .machines
+                .entry((r.machine_id.clone(), r.boot_id.clone()))
+                .or_insert_with(|| (machines, Gradient::default(), TruthQueue::default()));
             let features = Features::of(&r, gradient.update(r.ts_us, r.temperature));
             self.moments.add(&features);
+            if self.keep_observed {
+                self.observed.push(Observed { ts_us: r.ts_us, machine: *machine, features });
+            }
             self.rows.extend(truth.observe(r.ts_us, is_bad(&r), features, horizon_us).judged);
             let (first, last) = self.range.unwrap_or((r.ts_us, r.ts_us));
             self.range = Some((first.min(r.ts_us), last.max(r.ts_us)));
@@ -272,7 +294,8 @@ mod tests {
     fn a_separable_set_does_not_run_away() {
         let separable: Vec<_> = rows(4_000, [0.0; COUNT], 0.0).into_iter().map(|(f, _)| (f, f.0[0] > 1.0)).collect();
         let data = Dataset { rows: separable, ..Dataset::default() };
-        let reference = Profile { rows: 1, means: vec![0.0; COUNT], deviations: vec![1.0; COUNT] };
+        let reference =
+            Profile { rows: 1, means: vec![0.0; COUNT], deviations: vec![1.0; COUNT], distributions: Vec::new() };
         let model = train("t", &data, &data, reference, Duration::from_secs(1), OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(model.weights.iter().all(|w| w.abs() < 100.0));
         assert!(model.holdout.accuracy.unwrap() > 0.99);
@@ -282,7 +305,8 @@ mod tests {
     #[test]
     fn data_without_failures_train_nothing() {
         let data = Dataset { rows: vec![(Features([0.0; COUNT]), false); 1_000], ..Dataset::default() };
-        let reference = Profile { rows: 1, means: vec![0.0; COUNT], deviations: vec![1.0; COUNT] };
+        let reference =
+            Profile { rows: 1, means: vec![0.0; COUNT], deviations: vec![1.0; COUNT], distributions: Vec::new() };
         let error = train("t", &data, &data, reference, Duration::from_secs(1), OffsetDateTime::UNIX_EPOCH);
         assert!(error.unwrap_err().to_string().contains("100 are needed"));
     }

@@ -2,16 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray, UInt64Array,
-    },
-    datatypes::{
-        DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-        UInt64Type,
-    },
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt64Array,
+    cast::AsArray,
+    types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type},
 };
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},

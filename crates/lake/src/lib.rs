@@ -6,6 +6,8 @@
 //! readings/date=2026-01-31/hour=13/<boot id>-<first seq>-<last seq>.parquet
 //! manifest/<µs since 1970, 20 digits>-<boot id>.json
 //! quarantine/<name of the manifest>.jsonl
+//! models/<version>.json
+//! model-log/<µs since 1970, 20 digits>-<action>.json
 //! ```
 //!
 //! A data object is written first and its manifest second, and a reader only
@@ -21,6 +23,7 @@ pub mod codec;
 pub mod config;
 pub mod cursor;
 pub mod dedupe;
+mod documents;
 mod error;
 pub mod manifest;
 mod reader;

@@ -8,7 +8,17 @@ use utoipa::OpenApi;
         title = "drift-inference",
         description = "Failure prediction over machine readings, with accuracy and drift."
     ),
-    paths(super::health, super::predict::predict, super::drift, super::model)
+    paths(
+        super::health,
+        super::predict::predict,
+        super::drift,
+        super::model,
+        super::models::models,
+        super::models::one,
+        super::models::decisions,
+        super::models::roll_back,
+        super::models::promote,
+    )
 )]
 struct Document;
 

@@ -81,6 +81,16 @@ struct FeatureDrift {
     mean: Option<f64>,
     /// (mean − reference mean)/reference deviation.
     mean_shift_sigma: Option<f64>,
+    /// Population stability index over the reference's deciles.
+    psi: Option<f64>,
+    /// The largest PSI of a window of the reference itself: what chance alone explains.
+    psi_line: Option<f64>,
+    /// Kolmogorov-Smirnov distance, to 1/200.
+    ks: Option<f64>,
+    /// The PSI is above its line, and stays.
+    drifted: bool,
+    /// Since when.
+    drifted_since: Option<String>,
 }
 
 impl DriftView {
@@ -92,6 +102,11 @@ impl DriftView {
             reference_deviation: model.reference.deviations[i],
             mean: (snapshot.rows > 0).then_some(snapshot.means[i]),
             mean_shift_sigma: snapshot.shift.map(|s| s[i]),
+            psi: snapshot.indicators.map(|all| all[i].psi),
+            psi_line: model.reference.distributions.get(i).map(|d| d.psi_line),
+            ks: snapshot.indicators.map(|all| all[i].ks),
+            drifted: snapshot.drifted_since[i].is_some(),
+            drifted_since: snapshot.drifted_since[i].map(rfc3339),
         });
         Self {
             model: model.version.clone(),

@@ -3,4 +3,7 @@
 
 mod api;
 mod lake_reading;
+mod models;
+mod offline;
+mod offline_bad_input;
 mod support;

@@ -1,0 +1,177 @@
+//! How often verdicts are false, and how often they see a change: the tables of `docs/drift.md`.
+//!
+//! `cargo run --release -p stats --example rates [REPETITIONS]`; 1,000 by default.
+#![allow(missing_docs)]
+
+use stats::{
+    calibrate::{block_line, lag_one, thinning},
+    cells::Binning,
+    compare::{Current, FeatureDrift, Options, compare, judge},
+    profile::{Histogram, Kind, Numbers, Reference, Summary},
+};
+
+/// Standard normal numbers, the same every time.
+struct Noise(u64);
+
+impl Noise {
+    fn uniform(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    fn normals(&mut self, n: usize) -> Vec<f64> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+
+    /// Stationary AR(1) with unit variance.
+    fn ar1(&mut self, phi: f64, n: usize) -> Vec<f64> {
+        let mut x = self.normal();
+        let scale = (1.0 - phi * phi).sqrt();
+        (0..n)
+            .map(|_| {
+                x = phi * x + scale * self.normal();
+                x
+            })
+            .collect()
+    }
+}
+
+fn freeze(rows: &[f64]) -> Reference {
+    let mut numbers = Numbers::new(1 << 18);
+    rows.iter().for_each(|x| numbers.add(*x));
+    Reference::freeze("x", Kind::Number, Summary::Numbers(numbers))
+}
+
+fn verdict(reference: &Reference, rows: &[f64]) -> FeatureDrift {
+    let options = Options::default();
+    let mut current = Current::new(reference, Binning::Deciles, 1 << 18);
+    rows.iter().for_each(|x| current.number(*x));
+    let mut drift = compare(reference, &current, &options);
+    judge(&mut [&mut drift], &options);
+    drift
+}
+
+fn percent(hits: usize, of: usize) -> String {
+    format!("{:.1} %", 100.0 * hits as f64 / of as f64)
+}
+
+fn independent(repetitions: usize, noise: &mut Noise) {
+    println!("| N | M | PSI ≥ 0.1 | PSI ≥ χ² critical | KS p < 0.05 | our verdict |\n|---|---|---|---|---|---|");
+    for (n, m) in
+        [(100, 100), (1_000, 100), (1_000, 1_000), (10_000, 100), (10_000, 1_000), (10_000, 10_000), (100_000, 1_000)]
+    {
+        // A reference is drawn anew each time, but for the largest: drawing it is all the work.
+        let of = if n * repetitions > 20_000_000 { repetitions / 5 } else { repetitions };
+        let mut hits = [0; 4];
+        for _ in 0..of {
+            let drift = verdict(&freeze(&noise.normals(n)), &noise.normals(m));
+            let psi = drift.psi.unwrap_or(0.0);
+            hits[0] += usize::from(psi >= 0.1);
+            hits[1] += usize::from(psi >= drift.psi_critical.unwrap_or(f64::INFINITY));
+            hits[2] += usize::from(drift.ks.is_some_and(|k| k.p < 0.05));
+            hits[3] += usize::from(drift.drifted == Some(true));
+        }
+        let [a, b, c, d] = hits.map(|h| percent(h, of));
+        println!("| {n} | {m} | {a} | {b} | {c} | {d} |");
+    }
+}
+
+fn autocorrelated(repetitions: usize, noise: &mut Noise) {
+    const N: usize = 40_000;
+    const M: usize = 300;
+    println!(
+        "\n| φ | KS p < 0.05 | PSI ≥ χ² critical | our verdict | PSI ≥ its blocks' 95 % | thinned: KS p < 0.05 |\n|---|---|---|---|---|---|"
+    );
+    for phi in [0.0, 0.5, 0.9, 0.98] {
+        let mut hits = [0; 5];
+        let mut of = 0;
+        for _ in 0..repetitions / 50 {
+            let rows = noise.ar1(phi, N);
+            let reference = freeze(&rows);
+            let Some(histogram) = reference.deciles.as_ref() else { continue };
+            let Some(line) = block_line(&rows, histogram, M, 0.95) else { continue };
+            let step = thinning(lag_one(&rows).unwrap_or(0.0));
+            let thin = |rows: &[f64]| rows.iter().copied().step_by(step).collect::<Vec<_>>();
+            let thinned = freeze(&thin(&rows));
+            for _ in 0..50 {
+                of += 1;
+                let now = noise.ar1(phi, M);
+                let drift = verdict(&reference, &now);
+                let psi = drift.psi.unwrap_or(0.0);
+                hits[0] += usize::from(drift.ks.is_some_and(|k| k.p < 0.05));
+                hits[1] += usize::from(psi >= drift.psi_critical.unwrap_or(f64::INFINITY));
+                hits[2] += usize::from(drift.drifted == Some(true));
+                hits[3] += usize::from(psi > line.psi);
+                hits[4] += usize::from(verdict(&thinned, &thin(&now)).ks.is_some_and(|k| k.p < 0.05));
+            }
+        }
+        let [a, b, c, d, e] = hits.map(|h| percent(h, of));
+        println!("| {phi} | {a} | {b} | {c} | {d} | {e} |");
+    }
+}
+
+type Change = fn(&mut Noise) -> f64;
+
+fn power(repetitions: usize, noise: &mut Noise) {
+    let changes: [(&str, Change); 8] = [
+        ("none", |n| n.normal()),
+        ("mean + 0.1 σ", |n| n.normal() + 0.1),
+        ("mean + 0.25 σ", |n| n.normal() + 0.25),
+        ("mean + 0.5 σ", |n| n.normal() + 0.5),
+        ("σ × 1.5", |n| n.normal() * 1.5),
+        ("same mean and σ, exponential", |n| -n.uniform().ln() - 1.0),
+        ("5 % missing", |n| if n.uniform() < 0.05 { f64::NAN } else { n.normal() }),
+        ("20 % missing", |n| if n.uniform() < 0.2 { f64::NAN } else { n.normal() }),
+    ];
+    let reference = freeze(&noise.normals(20_000));
+    println!("\n| change | M = 100 | M = 300 | M = 1,000 | M = 10,000 |\n|---|---|---|---|---|");
+    for (name, draw) in changes {
+        let seen = [100, 300, 1_000, 10_000].map(|m| {
+            let of = if m == 10_000 { repetitions / 5 } else { repetitions };
+            let drifted = |_: &usize| {
+                let rows: Vec<f64> = (0..m).map(|_| draw(noise)).collect();
+                verdict(&reference, &rows).drifted == Some(true)
+            };
+            percent((0..of).filter(drifted).count(), of)
+        });
+        println!("| {name} | {} |", seen.join(" | "));
+    }
+}
+
+fn outlier(noise: &mut Noise) {
+    println!("\n| reference of 5,000 | deciles | ten cells of one width |\n|---|---|---|");
+    let clean = noise.normals(5_000);
+    let now: Vec<f64> = noise.normals(5_000).into_iter().map(|x| x + 0.5).collect();
+    for (name, rows) in [("clean", clean.clone()), ("with one value of 10⁴", [clean, vec![1e4]].concat())] {
+        let reference = freeze(&rows);
+        let psi = [Binning::Deciles, Binning::EqualWidth].map(|binning| {
+            let counts = |h: &Histogram| {
+                let mut h = Histogram::new(h.cells.clone());
+                now.iter().for_each(|x| h.add(*x));
+                h.counts
+            };
+            let value = reference
+                .histogram(binning)
+                .and_then(|h| stats::distance::psi(&h.counts, &counts(h), 0.95))
+                .map_or(f64::NAN, |p| p.value);
+            format!("{value:.5}")
+        });
+        println!("| {name} | {} |", psi.join(" | "));
+    }
+}
+
+fn main() {
+    let repetitions = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000);
+    let mut noise = Noise(0x5DEE_CE66_D123_4567);
+    println!("{repetitions} repetitions\n");
+    independent(repetitions, &mut noise);
+    autocorrelated(repetitions, &mut noise);
+    power(repetitions, &mut noise);
+    outlier(&mut noise);
+}
