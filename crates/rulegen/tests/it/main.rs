@@ -5,7 +5,6 @@ mod alerts;
 mod dashboards;
 mod loki;
 mod metrics;
-mod promtool;
 mod sources;
 
 use std::fs;
