@@ -20,6 +20,8 @@ use crate::site::Site;
 const PROBE: Duration = Duration::from_secs(4);
 /// A pull that takes longer has hung.
 const PULL: Duration = Duration::from_secs(20 * 60);
+/// This program, which is built before it runs: it is not built once more.
+const OURSELVES: &str = "stackctl";
 
 /// Obtains images; shared by the jobs that run side by side.
 #[derive(Clone)]
@@ -268,10 +270,10 @@ impl Obtain {
     pub async fn own_local(&self, programs: Vec<(String, String)>) -> Result<()> {
         let step = self.progress.step("rust services");
         let built = self.cargo_build(&programs, &step).await;
-        let target = match built {
-            Ok(target) => {
+        let folder = match built {
+            Ok(folder) => {
                 step.done("built on the host");
-                target
+                folder
             }
             Err(error) => {
                 step.failed("not built");
@@ -283,7 +285,7 @@ impl Obtain {
         let mut made = 0;
         for (image, program) in &programs {
             step.detail(program);
-            let binary = target.join("release").join(program);
+            let binary = if program == OURSELVES { std::env::current_exe()? } else { folder.join(program) };
             let repository = image.split(':').next().unwrap_or(image);
             let tag = format!("{repository}:bin-{}", recipe::file_hash(&binary, &recipe.hash)?);
             if !docker::has_image(&tag).await {
@@ -306,19 +308,21 @@ impl Obtain {
         Ok(())
     }
 
+    /// The folder of the finished programs.
     async fn cargo_build(&self, programs: &[(String, String)], step: &Step) -> Result<PathBuf> {
         if exec::which("cargo").is_none() {
             bail!("cargo is not on the PATH; install Rust from https://rustup.rs");
         }
         let target = self.site.cargo_target();
-        let mut command = exec::command("cargo", ["build", "--release", "--locked"]);
+        let (profile, folder) = if self.site.debug { ("dev", "debug") } else { ("release", "release") };
+        let mut command = exec::command("cargo", ["build", "--locked", "--profile", profile]);
         command.current_dir(&self.site.root).env("CARGO_TARGET_DIR", &target).env("CARGO_TERM_COLOR", "never");
-        for (_, program) in programs {
+        for (_, program) in programs.iter().filter(|(_, program)| program != OURSELVES) {
             command.args(["-p", program]);
         }
         let report = step.reporter();
         exec::logged(command, &self.site.logs().join("cargo.log"), move |line| report(line)).await?;
-        Ok(target)
+        Ok(target.join(folder))
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Site {
     pub state: PathBuf,
     /// Compose project name.
     pub project: String,
+    /// Our services as the tests compiled them, with overflow checks, rather than optimised.
+    pub debug: bool,
 }
 
 /// Project name when `STACK_PROJECT` is not set.
@@ -40,7 +42,7 @@ impl Site {
         } else {
             root.join(".stack").join("projects").join(&project)
         };
-        Ok(Self { root, cache, state, project })
+        Ok(Self { root, cache, state, project, debug: false })
     }
 
     /// Makes the state and log folders.

@@ -264,7 +264,7 @@ mod tests {
     fn a_stack_that_plain_compose_started_is_what_its_containers_are() {
         let text = "services:\n  a: {image: x}\n  b: {image: x}\n  c: {image: x, profiles: [extra]}\n  d: {image: x, profiles: [other]}\n";
         let mut stack = Stack {
-            site: Site { root: "/".into(), cache: "/".into(), state: "/".into(), project: "p".into() },
+            site: Site { root: "/".into(), cache: "/".into(), state: "/".into(), project: "p".into(), debug: false },
             file: ComposeFile::parse(text).unwrap(),
             vars: Vars::new(),
             state: State::default(),

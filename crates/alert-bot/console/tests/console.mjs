@@ -145,6 +145,7 @@ const container = (service, ...labels) => {
 // --- checks --------------------------------------------------------------------------------------------------
 
 const passed = [];
+let failed = 0;
 const step = async (name, work) => {
   try {
     await work();
@@ -453,10 +454,14 @@ try {
     await plain.getByRole("heading", { name: "Log in" }).waitFor();
     await bare.close();
   });
-  console.log(`${passed.length} checks passed`);
+} catch (error) {
+  failed = 1;
+  console.error(error);
 } finally {
   await browser?.close();
   if (bot && bot.exitCode === null) bot.kill("SIGKILL");
   for (const name of made) execFileSync("docker", ["rm", "-f", "-v", name], { stdio: "ignore" });
   rmSync(dir, { recursive: true, force: true });
 }
+console.log(`${passed.length} passed, ${failed} failed`);
+process.exitCode = failed;

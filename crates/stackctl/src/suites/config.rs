@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Bench, Tally};
+use super::{Bench, Tally, script};
 use crate::docker::docker;
 use crate::exec;
 use crate::stack::Stack;
@@ -59,7 +59,7 @@ const CHECKS: &[Own] = &[
 /// Runs all of it.
 pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
-    let images = bench.images(&CHECKS.iter().map(|own| own.variable.to_owned()).collect()).await?;
+    let images = bench.images(&bench.image_variables(&Stack::open(bench.site)?.file)).await?;
     compose(bench, &mut tally).await?;
     for own in CHECKS {
         let Some(image) = images.get(own.variable) else {
@@ -78,6 +78,14 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
         let result = exec::logged(run, &log, |_| {}).await.map(|()| String::new());
         bench.check(&mut tally, &verify::check(format!("{} {}", own.program, own.args.join(" ")), result));
     }
+    let with_images = |script: &str| {
+        let mut command = exec::command("bash", [bench.site.root.join(script)]);
+        command.envs(&images);
+        command
+    };
+    script::run(bench, &mut tally, "images are what compose takes them for", with_images("deploy/test/images.sh"))
+        .await?;
+    script::run(bench, &mut tally, "planted personal data is gone", with_images("otel-collector/test.sh")).await?;
     Ok(tally)
 }
 

@@ -2,9 +2,11 @@
 
 mod cargo;
 mod config;
+mod console;
 mod e2e;
 mod real;
 mod rules;
+mod script;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -40,6 +42,8 @@ pub enum Suite {
     Config,
     /// Unit and integration tests against real components.
     Tests,
+    /// The incident console in a real browser.
+    Console,
     /// The whole stack: up, verify, hardening, scenarios, down.
     E2e,
 }
@@ -128,6 +132,7 @@ impl Suite {
             Self::Rules => rules::run(bench).await,
             Self::Config => config::run(bench).await,
             Self::Tests => real::run(bench).await,
+            Self::Console => console::run(bench).await,
             Self::E2e => e2e::run(bench).await,
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::process::Command;
 
 use super::cargo::cargo;
-use super::{Bench, Tally};
+use super::{Bench, Tally, script};
 use crate::docker::docker;
 use crate::exec;
 use crate::scenario::Check;
@@ -75,35 +75,7 @@ async fn alertmanager(bench: &Bench<'_>, tally: &mut Tally) -> Result<()> {
         &image,
         "/etc/alertmanager/test.sh",
     ]);
-    let step = bench.progress.step("routes, inhibitions, templates");
-    let output = exec::capture(run, std::time::Duration::from_secs(300)).await?;
-    step.done("done");
-    let mut last = None;
-    for line in output.stdout.lines() {
-        match closing(line) {
-            Some(found) => last = Some(found),
-            None => bench.progress.line(format!("  {line}")),
-        }
-    }
-    match last {
-        Some(found) => {
-            let check = Check {
-                what: "amtool: configuration, routes, inhibitions, templates".into(),
-                passed: found.failed == 0 && output.ok(),
-                detail: format!("{} passed, {} failed", found.passed, found.failed),
-            };
-            bench.progress.line(verify::line(&check));
-            tally.add(found);
-        }
-        None => bench.check(tally, &verify::check("alertmanager/test.sh", Err(anyhow::anyhow!(output.last_line())))),
-    }
-    Ok(())
-}
-
-/// `N passed, N failed`.
-fn closing(line: &str) -> Option<Tally> {
-    let (passed, failed) = line.trim().strip_suffix(" failed")?.split_once(" passed, ")?;
-    Some(Tally { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+    script::run(bench, tally, "amtool: configuration, routes, inhibitions, templates", run).await
 }
 
 /// Names of the YAML files of a folder, sorted.
@@ -117,15 +89,4 @@ pub fn yaml_files(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_closing_line_of_a_script() {
-        assert_eq!(closing("31 passed, 2 failed"), Some(Tally { passed: 31, failed: 2 }));
-        assert_eq!(closing("FAILED route"), None);
-    }
 }
