@@ -14,7 +14,7 @@ use super::containers::{self, Lives};
 use super::events::Events;
 use super::judge::{self, Acted, Aftermath, Report, Seen, Verdict};
 use super::perform::Tokens;
-use super::schema::Scenario;
+use super::schema::{Door, Scenario};
 use crate::api::Api;
 use crate::docker::{Compose, Container};
 use crate::incident::Incident;
@@ -272,11 +272,14 @@ impl Run<'_> {
     ) -> Result<Option<JoinHandle<Result<load::Report>>>> {
         let Some(load) = &self.scenario.load else { return Ok(None) };
         let plan = Plan {
-            base: self.api.url("transaction-api")?,
+            base: match load.to {
+                Door::TransactionApi => self.api.url("transaction-api")?,
+                Door::Gateway => format!("{}/api", self.api.url("gateway")?),
+            },
             mix: load.mix.clone(),
             rate: load.rate,
-            duration: self.scenario.expect.within.0 + Duration::from_secs(60),
-            concurrency: 32,
+            duration: load.lasting.map_or(self.scenario.expect.within.0 + Duration::from_secs(60), |span| span.0),
+            concurrency: load.concurrency,
         };
         let keep = self.scenario.expect.keep_transactions;
         let collect = move |seen: load::Seen| {

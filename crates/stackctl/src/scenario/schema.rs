@@ -50,6 +50,14 @@ pub struct Scenario {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
+    /// Where it enters.
+    #[serde(default)]
+    pub to: Door,
+    /// Requests under way at once at most.
+    #[serde(default = "thirty_two")]
+    pub concurrency: usize,
+    /// It ends after this time; absent where it lasts as long as the scenario.
+    pub lasting: Option<Span>,
     /// Requests a second.
     #[serde(deserialize_with = "rate")]
     pub rate: f64,
@@ -58,6 +66,21 @@ pub struct Load {
     pub mix: Mix,
     /// Statuses that may come, with `refused`, `timeout` and `broken` for answers that never came.
     pub allow: Vec<Status>,
+}
+
+/// Where a load enters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Door {
+    /// The container that compose started.
+    #[default]
+    TransactionApi,
+    /// The gateway, which spreads it over the replicas.
+    Gateway,
+}
+
+fn thirty_two() -> usize {
+    32
 }
 
 /// A status code, or the way an answer failed to come.
@@ -247,7 +270,6 @@ const REASONS: &[(&str, ())] = &[
     ("not_leader", ()),
     ("crash_loop", ()),
     ("manual_stop", ()),
-    ("deploy", ()),
 ];
 
 /// What a diagnosis of the database finds.
