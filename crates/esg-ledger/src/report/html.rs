@@ -19,11 +19,12 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .card b { display: block; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; } .card span { color: var(--dim); font-size: .85rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; } th { text-align: left; color: var(--dim); font-weight: 600; }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; } td.n, th.n { text-align: right; padding-left: .7rem; font-variant-numeric: tabular-nums; }
 code, pre { font: .82rem/1.45 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 pre { background: #f5f7f9; padding: .8rem 1rem; border-radius: 6px; }
 figure { margin: 0; } figcaption { color: var(--dim); font-size: .85rem; } svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: #5b6775; }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } h2, .card, tr { break-inside: avoid; } }
+@page { size: A4; margin: 14mm; }
+@media print { html { font-size: 9.5px; } body { margin: 0; max-width: none; padding: 0; font-size: 1rem; } .card b { font-size: 1.9rem; } .wide { overflow: visible; } h2, .card, tr, figure, pre { break-inside: avoid; } h2 { break-after: avoid; } }
 ";
 
 impl Report {
@@ -49,9 +50,9 @@ impl Report {
                         @else { span.bad { "the log was not verified: no key was given" } }
                     }
                     div.cards {
-                        div.card { b { (self.total.kwh) } span { "kWh" } }
-                        div.card { b { (co2e_kg(self.total.co2e_location_mg)) } span { "kg CO2e, location-based" } }
-                        div.card { b { (co2e_kg(self.total.co2e_market_mg)) } span { "kg CO2e, market-based" } }
+                        div.card { b { (grouped(&self.total.kwh)) } span { "kWh" } }
+                        div.card { b { (grouped(&co2e_kg(self.total.co2e_location_mg))) } span { "kg CO2e, location-based" } }
+                        div.card { b { (grouped(&co2e_kg(self.total.co2e_market_mg))) } span { "kg CO2e, market-based" } }
                         div.card { b { (percent(coverage)) } span { "of the time covered by readings" } }
                     }
                     h2 { "Day by day" }
@@ -74,6 +75,20 @@ impl Report {
         };
         page.into_string()
     }
+}
+
+/// Thousands set apart by a narrow space that does not break.
+fn grouped(number: &str) -> String {
+    let (whole, rest) = number.split_once('.').map_or((number, String::new()), |(w, r)| (w, format!(".{r}")));
+    let digits = whole.trim_start_matches('-').len();
+    let mut out = String::new();
+    for (i, c) in whole.trim_start_matches('-').chars().enumerate() {
+        if i > 0 && (digits - i).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(c);
+    }
+    format!("{}{out}{rest}", if whole.starts_with('-') { "-" } else { "" })
 }
 
 /// Energy (mJ) and location-based emissions (mg) of each day of the month.
@@ -132,10 +147,10 @@ fn sites(report: &Report) -> Markup {
             } }
             tbody {
                 @for s in &report.sites { tr {
-                    td { (s.site) } td.n { (s.machines) } td.n { (s.figures.kwh) } td.n { (kwh(s.estimated_mj)) }
-                    td.n { (co2e_kg(s.figures.co2e_location_mg)) } td.n { (co2e_kg(s.figures.co2e_market_mg)) }
+                    td { (s.site) } td.n { (s.machines) } td.n { (grouped(&s.figures.kwh)) } td.n { (grouped(&kwh(s.estimated_mj))) }
+                    td.n { (grouped(&co2e_kg(s.figures.co2e_location_mg))) } td.n { (grouped(&co2e_kg(s.figures.co2e_market_mg))) }
                     td.n { (percent(s.coverage_ppm)) } td.n { (s.gaps) } td.n { (s.gap_seconds) }
-                    td.n { (kwh(s.unallocated_mj)) }
+                    td.n { (grouped(&kwh(s.unallocated_mj))) }
                 } }
             }
         } }
@@ -208,5 +223,17 @@ fn waste(report: &Report) -> Markup {
                 p.sub { "Avoided: an estimate, on the assumption that " (assumption) "." }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped("23560.922"), "23\u{202f}560.922");
+        assert_eq!(grouped("-1234567"), "-1\u{202f}234\u{202f}567");
+        assert_eq!(grouped("0.001"), "0.001");
     }
 }

@@ -5,6 +5,7 @@
 mod command;
 mod crash;
 mod evidence;
+mod killed;
 mod services;
 mod support;
 mod tables;
