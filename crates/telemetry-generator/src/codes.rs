@@ -63,6 +63,20 @@ impl ErrorCode {
         }
     }
 
+    /// As a label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "0",
+            Self::TemperatureHigh => "101",
+            Self::TemperatureTrip => "102",
+            Self::VibrationHigh => "201",
+            Self::BearingSeized => "202",
+            Self::PowerLoss => "301",
+            Self::SensorFault => "401",
+            Self::MaterialJam => "501",
+        }
+    }
+
     /// The code with this number; none if it is none of ours.
     pub fn from_number(number: i32) -> Self {
         Self::ALL.into_iter().find(|c| c.number() == number).unwrap_or(Self::None)
@@ -113,6 +127,16 @@ impl CodeCounts {
 mod tests {
     use super::*;
     use crate::machine::Model;
+
+    #[test]
+    fn number_and_label_agree() {
+        for code in ErrorCode::ALL {
+            assert_eq!(
+                (code.number().to_string().as_str(), ErrorCode::from_number(code.number())),
+                (code.label(), code)
+            );
+        }
+    }
 
     #[test]
     fn the_gravest_code_wins_and_thresholds_do_not_flutter() {

@@ -4,10 +4,11 @@
 //! and [`gaps`] together, [`output`] is what they make, all of it without a clock. [`posted`]
 //! takes the readings of real machines the same way. [`mod@forecast`] is the command that replays
 //! a file through the forecaster that each machine carries. [`service`] gives it one and carries the
-//! readings through the [`outbox`] to the lake; [`metrics`] renders the fleet at each scrape.
+//! readings through the [`outbox`] to the lake; [`exposition`] renders the fleet at each scrape.
 
 pub mod codes;
 pub mod config;
+pub mod exposition;
 pub mod faults;
 pub mod fleet;
 pub mod forecast;
@@ -32,8 +33,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::Config,
+    exposition::FleetCollector,
     fleet::Fleet,
-    metrics::{FleetCollector, Metrics},
+    metrics::Metrics,
     outbox::Outbox,
     service::{App, LakeHealth, Shared, now_us, report, run_clock, run_writer},
     state_file::StateDir,
