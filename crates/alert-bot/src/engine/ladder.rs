@@ -114,9 +114,12 @@ impl Turn<'_> {
     pub(super) fn page(&mut self, incident: &mut Incident, why: &str) {
         let about = self.about(incident);
         let told = self.state.pages.get(&about).filter(|told| self.known(told));
+        let just_called = self.called.contains(&about);
+        let joined = told.is_some() || just_called;
         incident.escalated_at = Some(self.now);
-        self.note(incident, NoteKind::Escalated, None, why, json!({ "about": about, "joined": told.is_some() }));
+        self.note(incident, NoteKind::Escalated, None, why, json!({ "about": about, "joined": joined }));
         match told {
+            None if just_called => {}
             None => self.call(incident, about, why, self.now, 0),
             Some(_) => self.update(incident, why),
         }
@@ -134,7 +137,7 @@ impl Turn<'_> {
             }
         }
         for (about, incident) in burning {
-            let Some(told) = state.pages.get(&about) else { continue };
+            let Some(told) = state.pages.get(&about).filter(|_| !self.called.contains(&about)) else { continue };
             if !state.open.contains_key(&told.incident) {
                 if !self.known(told) {
                     self.note(incident, NoteKind::Escalated, None, AGAIN, json!({ "about": about }));
@@ -156,6 +159,7 @@ impl Turn<'_> {
     }
 
     fn call(&mut self, incident: &Incident, about: String, why: &str, since: Timestamp, sent: usize) {
+        self.called.insert(about.clone());
         let ladder = self.ladder(incident);
         let levels = due(&ladder, since, sent, self.now);
         let next = next_at(&ladder, since, levels.end)

@@ -133,6 +133,10 @@ impl Turn<'_> {
                 incident.verification = None;
                 self.push(Effect::Answered(Ask::Probe(incident.id.clone())));
                 self.decide_not(&mut incident, Reason::TakenOver, format!("taken over by {}", order.by));
+                // What has ended already nobody would end again.
+                if !incident.alert_active {
+                    return self.close(incident, Outcome::Resolved, "taken over, and the alert has ended already");
+                }
                 self.update(&incident, "taken over");
                 self.put(incident);
             }

@@ -1,6 +1,6 @@
 //! One turn of the engine: the effects of one event, collected in order.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -30,11 +30,13 @@ pub(super) struct Turn<'a> {
     pub(super) state: &'a State,
     pub(super) now: Timestamp,
     out: Vec<Effect>,
+    /// What people were called about in this very turn.
+    pub(super) called: BTreeSet<String>,
 }
 
 impl<'a> Turn<'a> {
     pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
-        Self { state, now, out: Vec::new() }
+        Self { state, now, out: Vec::new(), called: BTreeSet::new() }
     }
 
     pub(super) fn finish(self) -> Vec<Effect> {

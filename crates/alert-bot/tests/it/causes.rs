@@ -400,6 +400,24 @@ fn a_step_waits_for_approval_and_a_person_may_say_no() {
 }
 
 #[test]
+fn two_that_wait_for_people_at_the_same_moment_are_one_call() {
+    let mut bot = Bot::new();
+    let (since, until) = (bot.now, Some(bot.now.plus(Duration::from_secs(10))));
+    let freeze = Freeze { by: "ada".to_owned(), why: "moving".to_owned(), since, until, storm: false };
+    bot.event(Event::Frozen { freeze: Some(freeze), by: "ada".to_owned() });
+    let received_at = bot.now;
+    for severity in ["critical", "warning"] {
+        let mut alert = alert("Asked", "a", Status::Firing, bot.now);
+        alert.labels.insert("severity".to_owned(), severity.to_owned());
+        alert.fingerprint = fingerprint_of(&alert.labels);
+        bot.event(Event::Alert { alert, source: Source::Webhook, received_at, trace: None });
+    }
+    assert_eq!((bot.state.open().count(), bot.pages), (2, 0));
+    bot.passes(20);
+    assert_eq!(bot.pages, 1, "both wait for approval since the freeze has ended");
+}
+
+#[test]
 fn what_was_taken_over_is_left_alone() {
     let mut bot = Bot::new();
     bot.fires("Slow", "db");
@@ -409,6 +427,17 @@ fn what_was_taken_over_is_left_alone() {
     bot.passes(120);
     assert_eq!(bot.acted, ["diagnose db"]);
     assert_eq!(bot.reason(&api), Some(Reason::TakenOver));
+}
+
+#[test]
+fn what_is_taken_over_when_its_alert_has_ended_already_is_over() {
+    let mut bot = Bot::new();
+    let a = bot.fires("Down", "a");
+    bot.ends("Down", "a");
+    assert_eq!(bot.state.incident(&a).unwrap().phase, Phase::Verifying, "the repair is still being proven");
+    bot.order(&a, OperatorCommand::TakeOver);
+    assert!(bot.state.incident(&a).is_none(), "nobody would ever close it");
+    assert_eq!(bot.closed.last().unwrap().outcome, Some(Outcome::Resolved));
 }
 
 #[test]
