@@ -2,7 +2,7 @@
 //!
 //! One pass over the entry bundles, from the first entry to the last. Each leaf's hash is
 //! computed and compared with the tiles at every level, so memory does not grow with the log.
-//! Where two files disagree, [`blame`] finds by the signed root which of them was altered.
+//! Where two files disagree, `blame` finds by the signed root which of them was altered.
 
 mod blame;
 mod files;

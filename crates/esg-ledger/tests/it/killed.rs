@@ -19,8 +19,25 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start(dir: &Path, port: u16, admin: u16) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_esg-ledger"))
+/// The process; gone with the test, whatever happens.
+struct Service(Child);
+
+impl Service {
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn start(dir: &Path, port: u16, admin: u16) -> Service {
+    let child = Command::new(env!("CARGO_BIN_EXE_esg-ledger"))
         .args(["serve", "--token", TOKEN, "--max-age", "36500days", "--max-ahead", "36500days"])
         .args([
             "--silence",
@@ -38,7 +55,8 @@ fn start(dir: &Path, port: u16, admin: u16) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Service(child)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +69,7 @@ async fn what_was_acknowledged_survives_every_kill() {
     let mut next = 0i64;
     let mut kills = 0;
     for round in 0..6u64 {
-        let mut child = start(folder.path(), port, admin);
+        let mut service = start(folder.path(), port, admin);
         let before = next;
         // Each round lives a little longer, so that the kill falls into another moment.
         let mut killed = false;
@@ -66,8 +84,7 @@ async fn what_was_acknowledged_survives_every_kill() {
                 // The request is under way when the process dies.
                 let under_way = tokio::spawn(sent);
                 tokio::time::sleep(Duration::from_millis(2 * round)).await;
-                child.kill().unwrap();
-                child.wait().unwrap();
+                service.kill();
                 killed = true;
                 under_way.await.unwrap()
             } else {
