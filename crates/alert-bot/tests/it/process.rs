@@ -346,6 +346,7 @@ fn wrong_settings_stop_the_start_with_64_and_one_line() {
         (vec![policy.as_str(), operator, "--webhook-token=t", "--docker-host=ssh://x"], "DOCKER_HOST"),
         (vec![policy.as_str(), operator, "--webhook-token=t", "--prometheus-url=prometheus:9090"], "PROMETHEUS_URL"),
         (vec![policy.as_str(), operator, "--webhook-token=t", "--reconcile-interval=60"], "RECONCILE_INTERVAL"),
+        (vec![policy.as_str(), operator, "--webhook-token=t", "--lease-time=500ms"], "LEASE_TIME"),
         (vec![wrong.as_str(), operator, "--webhook-token=t"], "POLICY_FILE"),
         (vec!["--policy-file=/nowhere", operator, "--webhook-token=t"], "POLICY_FILE"),
     ] {
