@@ -36,7 +36,7 @@ pub struct Config {
     /// Folder for what outlives the process: energy meters, readings not handed over.
     #[arg(long, env = "STATE_DIR", default_value = "/var/lib/telemetry-generator")]
     pub state_dir: PathBuf,
-    /// Token for switching faults; without it there are none.
+    /// Token for what changes something (faults, machines, loads, posted readings); without it nothing can be changed.
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     pub operator_token: Option<Secret>,
     /// File with the token.

@@ -1,7 +1,7 @@
 //! The fleet's metrics, read from the fleet itself when somebody asks: no second copy that could
 //! disagree, and nothing left of a machine that is gone.
 //!
-//! What there is, [`visit`] says once. It is rendered in two ways: as the registry's collector
+//! What there is, `visit` says once. It is rendered in two ways: as the registry's collector
 //! ([`FleetCollector`]), and straight to text ([`render`]), which is what makes a large fleet
 //! affordable. The fleet is locked for one family at a time, so that its clock goes on.
 

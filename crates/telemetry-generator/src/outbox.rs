@@ -28,6 +28,11 @@ impl Outbox {
         Self { waiting: VecDeque::new(), in_flight: None, bound }
     }
 
+    /// How many readings it holds at most.
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+
     /// Adds readings and returns the oldest ones that no longer fit.
     #[must_use]
     pub fn push(&mut self, readings: Vec<Reading>) -> Vec<Reading> {

@@ -103,8 +103,10 @@ pub async fn add(
     State(app): State<Arc<App>>,
     Json(new): Json<NewMachines>,
 ) -> Result<(StatusCode, Json<Added>), Problem> {
+    // The buffer must hold one reading of each machine at least.
+    let capacity = MAX_MACHINES.min(app.outbox.lock().bound());
     let mut fleet = app.fleet.lock();
-    let room = MAX_MACHINES.saturating_sub(fleet.machines().len());
+    let room = capacity.saturating_sub(fleet.machines().len());
     let machine_ids = match (&new.machine_id, new.count) {
         (Some(_), Some(_)) | (None, None) => {
             return Err(Problem::invalid("count", "give either a count or a machine_id"));
@@ -126,7 +128,7 @@ pub async fn add(
             let (least, most) = (Duration::from_millis(100), Duration::from_secs(3_600));
             let period = period("period", new.period.as_deref(), Duration::from_secs(10), least, most)?;
             if room == 0 {
-                return Err(Problem::invalid("machine_id", format!("there are {MAX_MACHINES} machines already")));
+                return Err(Problem::invalid("machine_id", format!("there are {capacity} machines already")));
             }
             let identity = Identity { machine_id: machine_id.clone(), line, site };
             if fleet.link(identity, micros(period), now_us()).is_none() {

@@ -37,6 +37,7 @@ async fn simulated_machines_come_and_go_with_their_metrics() {
         (r#"{}"#, "count"),
         (r#"{"count":0}"#, "count"),
         (r#"{"count":100000}"#, "count"),
+        (r#"{"count":49996}"#, "count"),
         (r#"{"count":1,"line":"x"}"#, "line"),
         (r#"{"count":1,"machine_id":"x"}"#, "count"),
         (r#"{"machine_id":"x"}"#, "line"),
