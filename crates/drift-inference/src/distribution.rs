@@ -2,7 +2,7 @@
 //!
 //! Readings a second apart resemble each other and a few machines are not the whole fleet, so
 //! that a χ² threshold for independent rows would alarm all day. The reference says itself how
-//! far windows wander while all is well: [`Distribution::psi_line`] is the largest PSI that any
+//! far windows wander while all is well: [`Distribution::psi_line`] is twice the largest PSI that any
 //! window of any group of machines in it had.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -26,6 +26,8 @@ const CELLS: usize = 200;
 const EXACT: usize = 1 << 20;
 /// The confidence of a χ² threshold, shown beside the line.
 const CONFIDENCE: f64 = 0.95;
+/// A line is so many times the largest PSI: a fleet that the reference has never seen wanders further than its own.
+const MARGIN: f64 = 2.0;
 /// A window with fewer rows calibrates nothing.
 const MIN_ROWS: u64 = 60;
 
@@ -36,7 +38,7 @@ pub struct Distribution {
     /// Rows over fine cells, a two-hundredth of the reference in each.
     #[schema(value_type = Object)]
     pub histogram: Histogram,
-    /// The largest PSI of a window while all was well.
+    /// Twice the largest PSI of a window while all was well.
     pub psi_line: f64,
 }
 
@@ -151,7 +153,7 @@ pub fn measure(rows: &[Observed], window: Duration, fleet: usize) -> Result<Vec<
             lines.iter_mut().zip(all).for_each(|(line, i)| *line = line.max(i.psi));
         }
     }
-    distributions.iter_mut().zip(lines).for_each(|(d, line)| d.psi_line = line);
+    distributions.iter_mut().zip(lines).for_each(|(d, line)| d.psi_line = MARGIN * line);
     Ok(distributions)
 }
 

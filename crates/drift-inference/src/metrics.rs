@@ -128,7 +128,7 @@ impl Metrics {
             )?,
             psi_line: registry.gauge_vec(
                 "feature_psi_line",
-                "The largest population stability index of a window of the reference itself; NaN if the model has none.",
+                "Twice the largest population stability index of a window of the reference itself; NaN if the model has none.",
                 &["feature"],
             )?,
             ks: registry.gauge_vec(

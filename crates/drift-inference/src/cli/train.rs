@@ -105,7 +105,7 @@ pub async fn reference_command(args: ReferenceArgs) -> anyhow::Result<()> {
     let horizon = std::time::Duration::from_secs_f64(model.horizon_seconds);
     model.reference = reference(&open(args.data)?, horizon, *args.drift_window, args.fleet).await?;
     std::fs::write(&args.out, serde_json::to_string_pretty(&model)? + "\n")?;
-    println!("{} rows; largest PSI of a calm window of {}:", model.reference.rows, args.drift_window);
+    println!("{} rows; twice the largest PSI of a calm window of {}:", model.reference.rows, args.drift_window);
     for (name, distribution) in NAMES.iter().zip(&model.reference.distributions) {
         println!("  {name:<22} {:>8.3}", distribution.psi_line);
     }

@@ -83,7 +83,7 @@ struct FeatureDrift {
     mean_shift_sigma: Option<f64>,
     /// Population stability index over the reference's deciles.
     psi: Option<f64>,
-    /// The largest PSI of a window of the reference itself: what chance alone explains.
+    /// Twice the largest PSI of a window of the reference itself: what chance explains.
     psi_line: Option<f64>,
     /// Kolmogorov-Smirnov distance, to 1/200.
     ks: Option<f64>,
