@@ -516,7 +516,7 @@ fn pages(list: &Value, since: u64) -> usize {
     let new = messages.filter(|message| message["id"].as_u64().is_some_and(|id| id > since));
     let of_the_bot = new.filter(|message| {
         let raw = message["raw"].as_str().unwrap_or_default();
-        serde_json::from_str::<Value>(raw).is_ok_and(|raw| raw.get("incident").is_some())
+        serde_json::from_str::<Value>(raw).is_ok_and(|raw| raw["incidents"].is_array() && raw["kind"] == "call")
     });
     of_the_bot.count()
 }
@@ -538,10 +538,11 @@ mod tests {
     #[test]
     fn counts_what_the_bot_sent_and_nothing_else() {
         let list = json!({"notifications": [
-            {"id": 9, "raw": "{\"text\":\"t\",\"incident\":\"a\"}"},
+            {"id": 10, "raw": "{\"kind\":\"update\",\"incidents\":[{\"id\":\"a\"}]}"},
+            {"id": 9, "raw": "{\"kind\":\"call\",\"incidents\":[{\"id\":\"a\"}]}"},
             {"id": 8, "raw": "{\"version\":\"4\",\"alerts\":[]}"},
             {"id": 7, "raw": "From: x"},
-            {"id": 6, "raw": "{\"incident\":\"b\"}"},
+            {"id": 6, "raw": "{\"kind\":\"call\",\"incidents\":[{\"id\":\"b\"}]}"},
         ]});
         assert_eq!((pages(&list, 6), pages(&list, 0)), (1, 2));
     }
