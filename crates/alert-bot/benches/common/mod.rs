@@ -1,5 +1,9 @@
 //! What the benchmarks of the bot share: a bot that acts on nothing, and percentiles.
 
+#![allow(dead_code)] // each benchmark uses a part of it
+
+pub mod seed;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use alert_bot::{backend::docker::DockerBackend, config::Config};
@@ -11,6 +15,21 @@ mode: auto
 rules: [{name: disk, match: {alertname: Disk}, leave_to_people: no container is at fault}]
 ";
 
+/// How the binary is started: its own policy, no token that matters, and nothing that answers it.
+pub fn arguments(dir: &Path, journal: &Path) -> Vec<String> {
+    let policy = dir.join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    vec![
+        format!("--policy-file={}", policy.display()),
+        format!("--journal-file={}", journal.display()),
+        "--docker-host=tcp://127.0.0.1:9".to_owned(),
+        "--prometheus-url=http://127.0.0.1:9".to_owned(),
+        "--alertmanager-url=http://127.0.0.1:9".to_owned(),
+        "--webhook-token=t".to_owned(),
+        "--operator-token=an-operator-s-token".to_owned(),
+    ]
+}
+
 /// A whole bot over HTTP; Docker, Prometheus and Alertmanager do not answer it.
 pub struct Bot {
     pub base: String,
@@ -21,18 +40,7 @@ pub struct Bot {
 
 impl Bot {
     pub async fn start(dir: &Path, journal: &Path) -> Self {
-        let policy = dir.join("policy.yaml");
-        std::fs::write(&policy, POLICY).unwrap();
-        let args = [
-            "alert-bot".to_owned(),
-            format!("--policy-file={}", policy.display()),
-            format!("--journal-file={}", journal.display()),
-            "--docker-host=tcp://127.0.0.1:9".to_owned(),
-            "--prometheus-url=http://127.0.0.1:9".to_owned(),
-            "--alertmanager-url=http://127.0.0.1:9".to_owned(),
-            "--webhook-token=t".to_owned(),
-            "--operator-token=an-operator-s-token".to_owned(),
-        ];
+        let args = std::iter::once("alert-bot".to_owned()).chain(arguments(dir, journal));
         let config: Config = telemetry::config::parse(args.map(Into::into)).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
