@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
@@ -176,9 +177,11 @@ struct Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // `id` is None once the child has been waited for.
-        if let Some(id) = self.child.id() {
-            let _ = std::process::Command::new("kill").args(["-TERM", "--", &format!("-{id}")]).status();
+        // `id` is None once the child has been waited for. By the kernel directly: a `kill` in our own group may
+        // be ended by the same signal that ends us.
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(id) = id {
+            let _ = kill_process_group(id, Signal::TERM);
         }
     }
 }

@@ -18,7 +18,8 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     daemon::ensure(bench.site, &bench.progress).await?;
     let base = Obtain::new(bench.site, &bench.progress)?.base_image().await?;
     let step = bench.progress.step("alert-bot and the packages of the test");
-    let args = ["build", "--locked", "-p", "alert-bot", "--bins", "--example", "seed_journal"];
+    // All of it, as the suite `tests` has compiled it: of one package alone the features would differ.
+    let args = ["build", "--locked", "--workspace", "--bins", "--examples"];
     exec::logged(cargo(bench.site, args), &bench.site.logs().join("test-console-build.log"), |_| {}).await?;
     let folder = bench.site.root.join(FOLDER);
     let mut install = exec::command("npm", ["ci", "--no-audit", "--no-fund"]);
