@@ -9,9 +9,9 @@ use std::{cell::Cell, io::Write, sync::Arc};
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{MetricFamily, MetricType},
 };
-use telemetry::metrics::Registry;
+use telemetry::metrics::{Registry, sample};
 
 use crate::{
     codes::ErrorCode,
@@ -291,22 +291,7 @@ impl Sink for Families {
 
     fn sample(&mut self, machine: Option<&Machine>, extra: Extra, value: f64) {
         let Some(family) = self.0.last_mut() else { return };
-        let pair = |(name, value): (&str, &str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        };
-        let mut metric = Metric::from_label(labels(machine, extra).map(pair).collect());
-        if family.get_field_type() == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
+        let metric = sample(family.get_field_type(), labels(machine, extra), value);
         family.mut_metric().push(metric);
     }
 }

@@ -5,6 +5,7 @@
 
 mod exemplar;
 mod openmetrics;
+mod sample;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub use prometheus::{
     IntGaugeVec, core::Collector,
 };
 use prometheus::{HistogramOpts, Opts, TextEncoder};
+pub use sample::sample;
 
 type Result<T> = std::result::Result<T, Error>;
 

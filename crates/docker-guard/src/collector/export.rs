@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily, MetricType},
 };
+use telemetry::metrics::sample;
 
 use super::snapshot::{Observed, Snapshot};
 
@@ -122,25 +123,8 @@ impl Collector for Exporter {
 }
 
 fn metric(kind: MetricType, observed: &Observed, value: f64) -> Metric {
-    let label = |name: &str, value: &str| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    };
     let container = &observed.state.container;
-    let mut metric =
-        Metric::from_label(vec![label("name", container.lasting_name()), label("service", &container.service)]);
-    if kind == MetricType::COUNTER {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    metric
+    sample(kind, [("name", container.lasting_name()), ("service", container.service.as_str())], value)
 }
 
 #[cfg(test)]
