@@ -69,6 +69,9 @@ pub struct UpArgs {
     /// Start a part only.
     #[arg(long, value_enum)]
     pub only: Option<Part>,
+    /// Compile our services without optimising them, as the tests do: built sooner, slower afterwards.
+    #[arg(long)]
+    pub dev: bool,
 }
 
 /// A part of the stack.

@@ -96,7 +96,7 @@ async fn dispatch(command: Command) -> Result<u8> {
     }
     let site = Site::from_env()?;
     match command {
-        Command::Up(args) => up::run(&site, &args).await.map(|()| 0),
+        Command::Up(args) => up::run(&Site { debug: args.dev, ..site }, &args).await.map(|()| 0),
         Command::Down(args) => down::run(&site, &args).await.map(|()| 0),
         Command::Status(args) => status::run(&site, args.json).await,
         Command::Restart { service } => stack::restart(&site, &service).await.map(|()| 0),

@@ -26,7 +26,7 @@ async fn one(bench: &Bench<'_>, name: &str, command: Command) -> Result<Tally> {
         }
         Err(error) => {
             step.failed("failed");
-            bench.progress.line(format!("{error:#}"));
+            bench.failed(format!("{error:#}"));
             tally.count(false);
         }
     }

@@ -42,7 +42,7 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     }
     // Optimising everything once more takes longer than all of this.
     let site = Site { debug: !was_running, ..bench.site.clone() };
-    let bench = &Bench { site: &site, progress: bench.progress.clone() };
+    let bench = &Bench { site: &site, progress: bench.progress.clone(), failures: bench.failures.clone() };
     let started = up::run(bench.site, &UpArgs::default()).await;
     let up_worked = started.is_ok();
     bench.check(&mut tally, &verify::check("./stack up", started.map(|()| "green".to_owned())));
@@ -94,8 +94,16 @@ async fn scenarios(bench: &Bench<'_>, stack: &Stack, tally: &mut Tally) -> Resul
     for scenario in scenario::in_order(chosen.collect()) {
         match scenario::execute(stack, &scenario, Manner::default()).await {
             Ok(report) => {
-                let failed: Vec<&str> = report.checks.iter().filter(|c| !c.passed).map(|c| c.what.as_str()).collect();
+                let failed: Vec<String> = report
+                    .checks
+                    .iter()
+                    .filter(|check| !check.passed)
+                    .map(|check| format!("{}: {}", check.what, check.detail))
+                    .collect();
                 tally.count(failed.is_empty());
+                if !failed.is_empty() {
+                    bench.failed(format!("✗ scenario {}: {}", scenario.name, failed.join(", ")));
+                }
                 reports.push(report);
             }
             Err(error) => bench.check(tally, &verify::check(format!("scenario {}", scenario.name), Err(error))),

@@ -9,6 +9,7 @@ mod rules;
 mod script;
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -79,13 +80,29 @@ pub struct Bench<'a> {
     pub site: &'a Site,
     /// Live lines.
     pub progress: Progress,
+    failures: Failures,
 }
+
+/// What failed in one suite, told again in the summary: of a long log often only the end is kept.
+type Failures = Arc<Mutex<Vec<String>>>;
 
 impl Bench<'_> {
     /// Prints a check and counts it.
     pub fn check(&self, tally: &mut Tally, check: &Check) {
         tally.count(check.passed);
-        self.progress.line(verify::line(check));
+        let line = verify::line(check);
+        if check.passed {
+            self.progress.line(line);
+        } else {
+            self.failed(line);
+        }
+    }
+
+    /// Prints what failed, and keeps it for the summary.
+    pub fn failed(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.progress.line(&text);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
     /// Image names for some variables of `.env`, obtained if they are not there yet. What cannot be had
@@ -155,17 +172,19 @@ pub async fn run(site: &Site, args: &TestArgs) -> Result<u8> {
         let begun = Instant::now();
         println!("\n--- {} ---", suite.name());
         // Each suite has its own numbering.
-        let bench = Bench { site, progress: Progress::new() };
+        let bench = Bench { site, progress: Progress::new(), failures: Failures::default() };
         let tally = match suite.run(&bench).await {
             Ok(tally) => tally,
             Err(error) => {
-                println!("{error:#}");
+                bench.failed(format!("{error:#}"));
                 Tally { passed: 0, failed: 1 }
             }
         };
         let line = format!("{}: {} passed, {} failed", suite.name(), tally.passed, tally.failed);
         println!("{line}");
         lines.push(format!("{line} ({})", duration(begun.elapsed())));
+        let failures = std::mem::take(&mut *bench.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        lines.extend(failures.iter().flat_map(|text| text.lines()).map(|line| format!("  {line}")));
         total.add(tally);
     }
     println!("\n--- summary ---");

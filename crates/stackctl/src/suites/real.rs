@@ -81,30 +81,22 @@ async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>)
     let step = bench.progress.step("cargo test");
     let mut command = cargo(bench.site, ["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.envs(environment);
-    let found = Arc::new(Mutex::new((Tally::default(), Vec::new())));
+    let found = Arc::new(Mutex::new(Found::default()));
     let sink = found.clone();
     let report = step.reporter();
     let log = bench.site.logs().join("test-cargo.log");
     let result = exec::logged(command, &log, move |line| {
         report(line);
-        let mut found = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tally) = test_result(line) {
-            found.0.add(tally);
-        } else if line.starts_with("test ") && line.ends_with("... FAILED") {
-            found.1.push(line.to_owned());
-        }
+        sink.lock().unwrap_or_else(PoisonError::into_inner).line(line);
     })
     .await;
-    let (mut tally, failures) = {
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        (found.0, std::mem::take(&mut found.1))
-    };
+    let Found { mut tally, failures, .. } = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
     if let Err(error) = result {
         step.failed("failed");
         for failure in failures {
-            bench.progress.line(format!("  {failure}"));
+            bench.failed(failure.join("\n"));
         }
-        bench.progress.line(format!("{error:#}"));
+        bench.failed(format!("{error:#}"));
         // What does not compile has no test result of its own.
         if tally.failed == 0 {
             tally.failed = 1;
@@ -113,6 +105,36 @@ async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>)
         step.done("passed");
     }
     Ok(tally)
+}
+
+/// Lines of a failed test that are repeated; a test may print its whole log.
+const LINES: usize = 40;
+
+/// What cargo's test programs have said so far.
+#[derive(Default)]
+struct Found {
+    tally: Tally,
+    /// Each failed test: its name and the end of what it printed.
+    failures: Vec<Vec<String>>,
+    inside: bool,
+}
+
+impl Found {
+    fn line(&mut self, line: &str) {
+        if let Some(tally) = test_result(line) {
+            self.tally.add(tally);
+        } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.failures.push(vec![line.to_owned()]);
+            self.inside = true;
+        } else if line == "failures:" {
+            self.inside = false;
+        } else if let Some(failure) = self.failures.last_mut().filter(|_| self.inside) {
+            if failure.len() > LINES {
+                failure.remove(1);
+            }
+            failure.push(line.to_owned());
+        }
+    }
 }
 
 /// `test result: ok. 12 passed; 0 failed; …`
@@ -127,6 +149,25 @@ fn test_result(line: &str) -> Option<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_what_a_failed_test_said() {
+        let mut found = Found::default();
+        let said = [
+            "test a::b ... FAILED",
+            "failures:",
+            "---- a::b stdout ----",
+            "thread 'a::b' panicked at src/lib.rs:3:5:",
+            "left: 1",
+            "failures:",
+            "    a::b",
+            "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "     Running unittests src/lib.rs",
+        ];
+        said.iter().for_each(|line| found.line(line));
+        assert_eq!(found.failures, [said[2..5].to_vec()]);
+        assert_eq!(found.tally, Tally { passed: 0, failed: 1 });
+    }
 
     #[test]
     fn reads_cargo_results() {

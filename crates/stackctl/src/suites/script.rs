@@ -13,6 +13,9 @@ use crate::verify;
 /// None of them needs longer.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Lines of a failed script that the summary repeats.
+const LINES: usize = 20;
+
 /// Runs a script, shows what it found and counts each of its checks.
 pub async fn run(bench: &Bench<'_>, tally: &mut Tally, what: &str, script: Command) -> Result<()> {
     let step = bench.progress.step(what);
@@ -36,11 +39,16 @@ pub async fn run(bench: &Bench<'_>, tally: &mut Tally, what: &str, script: Comma
         return Ok(());
     };
     let passed = found.failed == 0 && output.ok();
-    if !passed {
-        bench.progress.line(output.stderr.trim_end());
-    }
     let detail = format!("{} passed, {} failed", found.passed, found.failed);
-    bench.progress.line(verify::line(&Check { what: what.to_owned(), passed, detail }));
+    let line = verify::line(&Check { what: what.to_owned(), passed, detail });
+    if passed {
+        bench.progress.line(line);
+    } else {
+        // A script says `ok` before what holds.
+        let said = output.stdout.lines().filter(|line| !line.trim_start().starts_with("ok")).rev().take(LINES);
+        let said: Vec<&str> = said.collect::<Vec<_>>().into_iter().rev().collect();
+        bench.failed(format!("{line}\n{}\n{}", said.join("\n"), output.stderr.trim_end()));
+    }
     tally.add(found);
     // It broke off between two checks.
     if !output.ok() && found.failed == 0 {
