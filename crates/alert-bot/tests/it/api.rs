@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model,
-    support::{Bot, OPERATOR, POLICY, Setting, TOKEN},
+    support::{Bot, OPERATOR, PATIENCE, POLICY, Setting, TOKEN},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -318,7 +318,7 @@ async fn a_simulation_says_what_the_command_says() {
 async fn operators_order_and_the_record_names_them() {
     let bot = alone(POLICY).start().await;
     bot.api.fire(json!({ "alertname": "Disk" })).await;
-    let found = bot.api.until("Disk", 10 * SECOND, |i| i["decision"] == "left_to_people").await;
+    let found = bot.api.until("Disk", |i| i["decision"] == "left_to_people").await;
     let id = found["id"].as_str().unwrap();
     assert_eq!(found["possible"], json!(["take-over", "close"]));
     let order = |command: &str, body: Option<Value>| {
@@ -359,11 +359,11 @@ async fn a_freeze_is_set_shown_and_lifted() {
     assert_eq!((&shown["until"], &shown["storm"]), (&json!(until), &json!(false)));
     assert_eq!(bot.api.get("/v1/targets").await["freeze"]["frozen"], true);
     bot.api.fire(json!({ "alertname": "Errors" })).await;
-    bot.api.until("Errors", 10 * SECOND, |i| i["decision"] == "frozen").await;
+    bot.api.until("Errors", |i| i["decision"] == "frozen").await;
     let body = json!({ "frozen": false });
     let told: Value = ask(&bot, &With::Operator, "PUT", "/v1/freeze", Some(&body)).await.json().await.unwrap();
     assert_eq!(told["frozen"], false);
-    bot.api.until("Errors", 15 * SECOND, |i| i["decision"] == "backend_unavailable").await;
+    bot.api.until("Errors", |i| i["decision"] == "backend_unavailable").await;
     let why = bot.api.get("/v1/decisions?alert=Errors&reason=frozen").await;
     assert_eq!(why["decisions"].as_array().unwrap().len(), 1);
 }
@@ -427,7 +427,7 @@ impl Events {
                 }
             }
         };
-        tokio::time::timeout(20 * SECOND, wait).await.expect("news in time")
+        tokio::time::timeout(PATIENCE, wait).await.expect("news in time")
     }
 }
 
@@ -444,7 +444,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_later() {
     while last.is_none() {
         events.news(&mut last).await;
     }
-    bot.api.until("Disk", 10 * SECOND, |i| i["decision"] == "left_to_people").await;
+    bot.api.until("Disk", |i| i["decision"] == "left_to_people").await;
     while bot.api.get("/v1/audit?limit=1").await["entries"][0]["seq"].as_i64()
         != last.as_deref().and_then(|l| l.parse().ok())
     {
@@ -454,7 +454,7 @@ async fn changes_are_told_as_they_come_and_what_was_missed_is_told_later() {
     let freeze = json!({ "frozen": true, "why": "test" });
     bot.api.fire(json!({ "alertname": "Disk", "instance": "b" })).await;
     bot.api.fire(json!({ "alertname": "Unheard" })).await;
-    bot.api.until("Unheard", 10 * SECOND, |i| i["decision"] == "no_policy").await;
+    bot.api.until("Unheard", |i| i["decision"] == "no_policy").await;
     let mut again = Events::open(&bot, last.as_deref()).await;
     let mut missed = BTreeSet::new();
     for _ in 0..2 {

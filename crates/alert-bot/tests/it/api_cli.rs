@@ -121,9 +121,9 @@ async fn the_past_is_decided_anew_under_another_policy() {
     for name in ["Disk", "Cache", "Errors", "Unheard"] {
         running.api.fire(json!({ "alertname": name, "service": name.to_lowercase() })).await;
     }
-    running.api.until("Errors", 10 * SECOND, |i| i["decision"] == "backend_unavailable").await;
-    running.api.until("Unheard", 10 * SECOND, |i| i["decision"] == "no_policy").await;
-    running.api.until("Cache", 10 * SECOND, |i| i["decision"] == "left_to_people").await;
+    running.api.until("Errors", |i| i["decision"] == "backend_unavailable").await;
+    running.api.until("Unheard", |i| i["decision"] == "no_policy").await;
+    running.api.until("Cache", |i| i["decision"] == "left_to_people").await;
     running.stop().await;
     let file = |name: &str, text: &str| {
         let path = setting.dir.path().join(name);

@@ -11,12 +11,11 @@ use crate::{
     support::{Bot, OPERATOR, POLICY, Setting},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const PAGES: [&str; 6] = ["/", "/targets", "/policy", "/decisions", "/audit", "/decisions?alert=Disk"];
 
 async fn disk(bot: &Bot) -> String {
     bot.api.fire(json!({ "alertname": "Disk" })).await;
-    let found = bot.api.until("Disk", 10 * SECOND, |i| i["decision"] == "left_to_people").await;
+    let found = bot.api.until("Disk", |i| i["decision"] == "left_to_people").await;
     found["id"].as_str().unwrap().to_owned()
 }
 
@@ -131,7 +130,7 @@ async fn what_an_alert_says_is_text_on_every_page() {
         "generatorURL": "javascript:alert(3)",
     }] });
     assert_eq!(bot.api.post(body.to_string()).await.0, 202);
-    let found = bot.api.until(evil, 10 * SECOND, |i| i["decision"] == "no_policy").await;
+    let found = bot.api.until(evil, |i| i["decision"] == "no_policy").await;
     let id = found["id"].as_str().unwrap();
     let mut browser = Browser::new(&bot.api.url);
     let name: String = evil.bytes().map(|b| format!("%{b:02X}")).collect();
@@ -195,7 +194,7 @@ async fn the_simulator_works_without_a_login_and_names_faults() {
 async fn with_evidence(setting: &Setting) -> String {
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": "Errors", "service": "api" })).await;
-    let found = bot.api.until("Errors", 10 * SECOND, |i| i["decision"] == "backend_unavailable").await;
+    let found = bot.api.until("Errors", |i| i["decision"] == "backend_unavailable").await;
     bot.stop().await;
     let id = found["id"].as_str().unwrap().to_owned();
     let journal = alert_bot::journal::Journal::open(&setting.journal()).await.unwrap();

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::support::{
-    Container, Setting, Signal, alertmanager_alert, alertmanager_post, docker, kinds, lines, quick_policy, unique,
-    write_sample,
+    Container, PATIENCE, Setting, Signal, alertmanager_alert, alertmanager_post, docker, kinds, lines, quick_policy,
+    unique, write_sample,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,14 +29,14 @@ async fn a_missed_alert_is_adopted_healed_once_and_proven() {
     // It burns before the bot starts: only Alertmanager's list can tell.
     alertmanager_alert(&labels, false).await;
     let bot = setting.start().await;
-    let acting = bot.api.until(&alertname, 15 * SECOND, |i| i["state"] == "verifying").await;
+    let acting = bot.api.until(&alertname, |i| i["state"] == "verifying").await;
     let told: Vec<_> = kinds(&acting).into_iter().filter(|kind| kind != "evidence").collect();
     assert_eq!(told[..4], ["adopted", "decision", "intent", "result"]);
     // As long as the alert burns, nothing is healed.
     tokio::time::sleep(4 * SECOND).await;
     assert_eq!(bot.api.incident(&alertname).await.unwrap()["state"], "verifying");
     alertmanager_alert(&labels, true).await;
-    let closed = bot.api.until(&alertname, 15 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!((&closed["outcome"], &closed["verdict"]), (&json!("healed"), &json!("healed")), "{closed:#}");
     assert_eq!(closed["verification"]["judgement"]["is"], "good");
     assert_eq!(closed["actions"][0]["status"], "done");
@@ -58,11 +58,11 @@ async fn a_person_s_call_restarts_the_rules_own_target_once() {
     for _ in 0..3 {
         bot.api.fire(json!({ "alertname": alertname, "severity": "critical" })).await;
     }
-    let closed = bot.api.until(&alertname, 20 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "healed", "{closed:#}");
     // Again, now that it is healed: a new incident, which the cooldown holds back.
     bot.api.fire(json!({ "alertname": alertname, "severity": "critical" })).await;
-    bot.api.until(&alertname, 5 * SECOND, |i| i["decision"] == "cooldown").await;
+    bot.api.until(&alertname, |i| i["decision"] == "cooldown").await;
     assert_eq!(api.starts(), 2);
 }
 
@@ -75,7 +75,7 @@ async fn what_is_down_is_started() {
     let _signal = Signal::steady(&sli, 0.0);
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    let closed = bot.api.until(&alertname, 30 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "healed", "{closed:#}");
     assert_eq!(closed["actions"][0]["verb"], "start");
     assert!(api.running());
@@ -88,7 +88,7 @@ async fn without_prometheus_nothing_is_ever_called_healed() {
     let _api = Container::healable(&setting.project, "api");
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    let told = bot.api.until(&alertname, 30 * SECOND, |i| i["state"] == "escalated").await;
+    let told = bot.api.until(&alertname, |i| i["state"] == "escalated").await;
     assert_eq!(told["verdict"], "unverified", "{told:#}");
     assert_eq!(bot.metric("alertbot_verdicts_total{verdict=\"healed\"}"), 0.0);
 }
@@ -114,7 +114,7 @@ async fn a_stale_or_missing_sample_proves_nothing() {
         bot.api.fire(json!({ "alertname": alertname })).await;
     }
     for (alertname, says) in [(&stale, "old"), (&missing, "no data")] {
-        let told = bot.api.until(alertname, 30 * SECOND, |i| i["state"] == "escalated").await;
+        let told = bot.api.until(alertname, |i| i["state"] == "escalated").await;
         assert_eq!(told["verdict"], "unverified", "{told:#}");
         let verdict = lines(&told, "verdict")[0]["text"].as_str().unwrap().to_owned();
         assert!(verdict.contains(says), "{verdict}");
@@ -144,7 +144,7 @@ async fn what_does_not_heal_goes_to_people_with_what_was_tried() {
     let _signal = Signal::steady(&sli, 0.9);
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    let told = bot.api.until(&alertname, 30 * SECOND, |i| i["state"] == "escalated").await;
+    let told = bot.api.until(&alertname, |i| i["state"] == "escalated").await;
     assert_eq!(told["verdict"], "not_healed", "{told:#}");
     assert!(lines(&told, "verdict")[0]["text"].as_str().unwrap().contains("the SLI is 0.9"));
     assert_eq!(api.starts(), 2, "tried once, not again and again");
@@ -202,7 +202,7 @@ async fn what_must_not_be_touched_is_not_and_the_reason_is_told() {
             if found.as_ref().is_some_and(|i| i["decision"] == reason) {
                 break;
             }
-            assert!(started.elapsed() < 10 * SECOND, "{service}: {found:#?}");
+            assert!(started.elapsed() < PATIENCE, "{service}: {found:#?}");
             tokio::time::sleep(SECOND / 10).await;
         }
     }
@@ -219,7 +219,7 @@ async fn an_observing_policy_says_what_it_would_do() {
     let api = Container::healable(&setting.project, "api");
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    let held = bot.api.until(&alertname, 10 * SECOND, |i| i["decision"] == "observe_mode").await;
+    let held = bot.api.until(&alertname, |i| i["decision"] == "observe_mode").await;
     assert!(held["decision_text"].as_str().unwrap().contains(&format!("would restart {}", api.0)));
     assert_eq!(api.starts(), 1);
 }
@@ -232,16 +232,16 @@ async fn a_silence_closes_and_its_end_opens_again() {
     let labels = json!({ "alertname": alertname, "service": "api" });
     alertmanager_alert(&labels, false).await;
     let bot = setting.start().await;
-    bot.api.until(&alertname, 15 * SECOND, |i| i["decision"] == "hold").await;
+    bot.api.until(&alertname, |i| i["decision"] == "hold").await;
     let now = alert_bot::timestamp::Timestamp::now();
     let silence = json!({
         "matchers": [{ "name": "alertname", "value": alertname, "isRegex": false, "isEqual": true }],
         "startsAt": now, "endsAt": now.plus(4 * SECOND), "createdBy": "test", "comment": "test",
     });
     alertmanager_post("/api/v2/silences", &silence).await;
-    let closed = bot.api.until(&alertname, 15 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "silenced");
-    let again = bot.api.until(&alertname, 15 * SECOND, |i| i["state"] == "waiting").await;
+    let again = bot.api.until(&alertname, |i| i["state"] == "waiting").await;
     assert_eq!(again["id"], closed["id"]);
     assert!(kinds(&again).contains(&"reopened".to_owned()));
     alertmanager_alert(&labels, true).await;
@@ -267,7 +267,7 @@ async fn grafana_is_told_and_its_failure_heals_nobody_less() {
     let _signal = Signal::steady(&sli, 0.0);
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    let closed = bot.api.until(&alertname, 30 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "healed", "{closed:#}");
     let received = received.lock().await.clone();
     assert_eq!(received[0].0, "POST /grafana/api/annotations");
@@ -288,10 +288,10 @@ async fn a_step_that_does_not_heal_is_followed_by_the_next() {
     let signal = Signal::steady(&sli, 0.9);
     let bot = setting.start().await;
     bot.api.fire(json!({ "alertname": alertname })).await;
-    bot.api.until(&alertname, 30 * SECOND, |i| i["actions"].as_array().is_some_and(|a| a.len() == 2)).await;
+    bot.api.until(&alertname, |i| i["actions"].as_array().is_some_and(|a| a.len() == 2)).await;
     drop(signal);
     let _signal = Signal::steady(&sli, 0.1);
-    let closed = bot.api.until(&alertname, 30 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until(&alertname, |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "healed", "{closed:#}");
     assert_eq!(lines(&closed, "verdict").len(), 2);
     assert_eq!(api.starts(), 3);
@@ -344,7 +344,7 @@ async fn a_call_elsewhere_is_made_once_and_proven() {
         bot.api.fire(json!({ "alertname": alertname, "note": "x\", \"ref\": \"forged" })).await;
     }
     for (alertname, status, container) in [(&answered, "done", &api), (&silent, "unanswered", &db)] {
-        let closed = bot.api.until(alertname, 30 * SECOND, |i| i["state"] == "closed").await;
+        let closed = bot.api.until(alertname, |i| i["state"] == "closed").await;
         assert_eq!(closed["outcome"], "healed", "{closed:#}");
         assert_eq!(closed["actions"][0]["status"], status, "{closed:#}");
         let calls: Vec<_> = heard.lock().await.iter().filter(|c| c.2.contains(alertname.as_str())).cloned().collect();

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::support::{Api, Container, Setting, Signal, quick_policy, unique};
+use crate::support::{Api, Container, PATIENCE, Setting, Signal, quick_policy, unique};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BINARY: &str = env!("CARGO_BIN_EXE_alert-bot");
@@ -25,11 +25,16 @@ pub struct Process {
 
 impl Process {
     pub async fn start(setting: &Setting, abort_at: Option<&str>) -> Self {
+        Self::start_writing(setting, abort_at, Stdio::null()).await
+    }
+
+    /// The same with a place for what it writes to its standard output.
+    pub async fn start_writing(setting: &Setting, abort_at: Option<&str>, stdout: Stdio) -> Self {
         let port = free_port();
         let mut command = Command::new(BINARY);
         command.args(setting.args()).arg(format!("--listen=127.0.0.1:{port}"));
         command.arg(format!("--admin-addr=127.0.0.1:{}", free_port()));
-        command.env_remove("DOCKER_HOST").stdout(Stdio::null()).stderr(Stdio::null());
+        command.env_remove("DOCKER_HOST").stdout(stdout).stderr(Stdio::null());
         if let Some(at) = abort_at {
             command.env("ALERT_BOT_ABORT_AT", at);
         }
@@ -40,7 +45,7 @@ impl Process {
             if child.try_wait().unwrap().is_some() {
                 break;
             }
-            assert!(started.elapsed() < 30 * SECOND, "the bot does not listen");
+            assert!(started.elapsed() < PATIENCE, "the bot does not listen");
             tokio::time::sleep(SECOND / 20).await;
         }
         Self { child, api }
@@ -58,7 +63,7 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    fn dead(&mut self) -> bool {
+    pub fn dead(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 }
@@ -103,7 +108,7 @@ async fn heal_with_abort(abort_at: String) -> (String, usize, Value, bool) {
         // What was not acknowledged is the sender's to repeat.
         second.api.fire(json!({ "alertname": alertname })).await;
     }
-    let closed = second.api.until(&alertname, 60 * SECOND, |i| i["state"] == "closed").await;
+    let closed = second.api.until(&alertname, |i| i["state"] == "closed").await;
     (abort_at, api.starts(), closed, aborted)
 }
 
@@ -180,11 +185,11 @@ async fn killed_between_intent_and_result_the_restart_happens_exactly_once() {
             let setting = setting.with("docker-host", &proxy);
             let mut first = Process::start(&setting, None).await;
             first.api.fire(json!({ "alertname": alertname })).await;
-            tokio::time::timeout(20 * SECOND, held.recv()).await.expect("a restart").unwrap();
+            tokio::time::timeout(PATIENCE, held.recv()).await.expect("a restart").unwrap();
             first.kill();
             let setting = setting.with("docker-host", "unix:///var/run/docker.sock");
             let second = Process::start(&setting, None).await;
-            second.api.until(&alertname, 60 * SECOND, |i| i["state"] == "closed").await
+            second.api.until(&alertname, |i| i["state"] == "closed").await
         };
         assert_eq!(closed["outcome"], "healed", "{hold:?}: {closed:#}");
         assert_eq!(api.starts(), 2, "{hold:?}: started once, restarted once");
@@ -219,7 +224,7 @@ rules: [{name: disk, match: {alertname: Disk}, leave_to_people: no container is 
         if known == acknowledged.len() {
             break;
         }
-        assert!(started.elapsed() < 15 * SECOND, "{known} of {}", acknowledged.len());
+        assert!(started.elapsed() < PATIENCE, "{known} of {}", acknowledged.len());
         tokio::time::sleep(SECOND / 10).await;
     }
     assert_eq!(second.api.get("/v1/audit/verify").await["intact"], true);

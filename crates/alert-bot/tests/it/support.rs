@@ -32,6 +32,9 @@ rules:
     verify: {sli: errors, below: 0.5}
 ";
 
+/// What must come, comes long before; a machine that has other things to do may take its time.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 /// A variable of the test environment.
 pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run ./stack test"))
@@ -238,14 +241,14 @@ impl Api {
     }
 
     /// Waits until the incident is as wanted.
-    pub async fn until(&self, alertname: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(&self, alertname: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
             let incident = self.incident(alertname).await;
             if let Some(found) = incident.as_ref().filter(|i| wanted(i)) {
                 return found.clone();
             }
-            assert!(started.elapsed() < limit, "not within {limit:?}: {incident:#?}");
+            assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {incident:#?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

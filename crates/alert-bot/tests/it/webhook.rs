@@ -74,14 +74,14 @@ async fn a_repeat_changes_nothing_and_an_end_closes() {
     for _ in 0..3 {
         bot.api.fire(json!({ "alertname": "Disk", "severity": "critical" })).await;
     }
-    let open = bot.api.until("Disk", 5 * SECOND, |i| i["decision"] == "left_to_people").await;
+    let open = bot.api.until("Disk", |i| i["decision"] == "left_to_people").await;
     assert_eq!(open["decision_text"], "no container is at fault");
     assert_eq!(open["refusal"]["code"], "left_to_people");
     assert_eq!(bot.api.get("/v1/incidents").await["incidents"].as_array().unwrap().len(), 1);
     let body =
         json!({ "alerts": [{ "status": "resolved", "labels": { "alertname": "Disk", "severity": "critical" } }] });
     assert_eq!(bot.api.post(body.to_string()).await.0, 202);
-    let closed = bot.api.until("Disk", 5 * SECOND, |i| i["state"] == "closed").await;
+    let closed = bot.api.until("Disk", |i| i["state"] == "closed").await;
     assert_eq!(closed["outcome"], "resolved");
     assert_eq!(
         crate::support::kinds(&closed),
@@ -95,7 +95,7 @@ async fn every_alert_has_its_answer_to_why_not() {
     let bot = Setting::new(LEAVE).start().await;
     bot.api.fire(json!({ "alertname": "Unheard" })).await;
     bot.api.fire(json!({ "alertname": "Watchdog" })).await;
-    bot.api.until("Unheard", 5 * SECOND, |i| i["decision"] == "no_policy").await;
+    bot.api.until("Unheard", |i| i["decision"] == "no_policy").await;
     assert!(bot.api.incident("Watchdog").await.is_none());
     let why = bot.api.get("/v1/decisions?alert=Unheard").await;
     assert_eq!(why["decisions"][0]["reason"], "no_policy");
@@ -120,7 +120,7 @@ async fn a_journal_that_cannot_be_written_is_said_so_and_nothing_is_lost() {
     thief.execute("ROLLBACK").await.unwrap();
     // The sender repeats; the bot has recovered by itself.
     assert_eq!(bot.api.post(body).await.0, 202);
-    bot.api.until("Disk", 15 * SECOND, |i| i["decision"] == "left_to_people").await;
+    bot.api.until("Disk", |i| i["decision"] == "left_to_people").await;
     assert_eq!(bot.api.get("/v1/incidents").await["incidents"].as_array().unwrap().len(), 1);
     assert!(bot.metric("alertbot_webhooks_total{result=\"unavailable\"}") >= 1.0);
 }
@@ -144,7 +144,7 @@ async fn ten_thousand_alerts_in_one_notification() {
     assert_eq!((status, &answer["accepted"]), (202, &json!(10_000)));
     // The others do not wait behind it.
     bot.api.fire(json!({ "alertname": "Unheard" })).await;
-    bot.api.until("Unheard", 400 * SECOND, |i| i["decision"] == "no_policy").await;
+    bot.api.until("Unheard", |i| i["decision"] == "no_policy").await;
     assert_eq!(bot.metric("alertbot_refusals_total{reason=\"left_to_people\"}"), 10_000.0);
     let page = bot.api.get("/v1/incidents?state=open&limit=2").await;
     let next = page["next_cursor"].as_str().unwrap();
@@ -158,7 +158,7 @@ async fn labels_are_text_and_nothing_else() {
     let bot = Setting::new(LEAVE).start().await;
     let evil = "<script>alert(1)</script>$(reboot)`id`../../etc\u{1b}[2J\"'{{service}}";
     bot.api.fire(json!({ "alertname": evil, "service": evil, evil: evil })).await;
-    let found = bot.api.until(evil, 5 * SECOND, |i| i["decision"] == "no_policy").await;
+    let found = bot.api.until(evil, |i| i["decision"] == "no_policy").await;
     assert_eq!(found["labels"]["service"], evil);
     for path in ["/".to_owned(), format!("/incidents/{}", found["id"].as_str().unwrap())] {
         let answer = bot.api.client.get(format!("{}{path}", bot.api.url)).send().await.unwrap();
@@ -218,6 +218,6 @@ async fn the_policy_follows_its_file_and_the_last_good_one_stays() {
         tokio::time::sleep(SECOND / 5).await;
     }
     bot.api.fire(json!({ "alertname": "Disk" })).await;
-    bot.api.until("Disk", 5 * SECOND, |i| i["rule"] == name).await;
+    bot.api.until("Disk", |i| i["rule"] == name).await;
     bot.stop().await;
 }

@@ -196,7 +196,7 @@ async fn an_old_list_stands_in_while_postgres_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_lists_are_right_and_quick() {
-    let app = Start::default().with("--cache-local-ttl", "1ms").start().await;
+    let app = Start::default().with("--cache-local-ttl", "1ms").with("--redis-timeout", "50ms").start().await;
     app.json("/transactions").await;
     for lose in [crate::proxy::Proxy::cut, crate::proxy::Proxy::hang] {
         lose(&app.redis);

@@ -136,6 +136,7 @@ impl Default for Start {
             // Opening a connection takes its time without optimisation, on a busy machine.
             ("--db-acquire-timeout", "5s"),
             ("--db-query-timeout", "5s"),
+            ("--redis-timeout", "2s"),
             ("--faults-token", TOKEN),
             ("--user-hash-key", "test-key"),
         ];
