@@ -93,7 +93,8 @@ pub async fn run_on(
     let role = if acts { "this bot acts" } else { "standing by" };
     tracing::info!(name = standing.name, holder = standing.holder, "{role}");
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
-    let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval);
+    let traces = Some(*config.traces_interval).filter(|every| !every.is_zero());
+    let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval, traces);
 
     let notifier = Notifier::new(
         journal.clone(),

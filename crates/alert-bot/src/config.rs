@@ -61,6 +61,10 @@ pub struct Config {
     #[arg(long, env = "RECONCILE_INTERVAL", default_value = "60s")]
     pub reconcile_interval: Duration,
 
+    /// How often Prometheus is asked who calls whom, as traces show it; 0s: never.
+    #[arg(long, env = "TRACES_INTERVAL", default_value = "60s")]
+    pub traces_interval: Duration,
+
     /// How often the audit's chain is verified.
     #[arg(long, env = "AUDIT_INTERVAL", default_value = "10m")]
     pub audit_interval: Duration,

@@ -14,6 +14,7 @@ mod journal;
 mod model;
 mod notify;
 mod process;
+mod release;
 mod support;
 mod two_bots;
 mod webhook;
