@@ -199,10 +199,31 @@ impl<W: Clone> JsonLayer<W> {
         if !fields.extra.is_empty() {
             object.insert("extra".into(), fields.extra.into());
         }
-        let mut line = serde_json::to_vec(&Value::Object(object)).unwrap_or_default();
-        line.push(b'\n');
-        line
+        let mut line = harmless(serde_json::to_string(&Value::Object(object)).unwrap_or_default());
+        line.push('\n');
+        line.into_bytes()
     }
+}
+
+/// The same JSON with what a terminal obeys, or a reader is misled by, as escapes: JSON itself wants that of the first
+/// 32 characters only, and labels, paths and names are written by strangers.
+fn harmless(json: String) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if json.bytes().all(|b| b < 0x7f) || !json.contains(obeyed) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if obeyed(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 impl<S, W> Layer<S> for JsonLayer<W>
@@ -273,6 +294,15 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_as_escapes() {
+        let evil = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2028}\u{2066}";
+        let json = harmless(serde_json::json!({ evil: format!("{evil} größer 💥") }).to_string());
+        assert!(!json.contains(|c: char| c.is_control() || "\u{202e}\u{2028}\u{2066}".contains(c)), "{json}");
+        let read: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read[evil], format!("{evil} größer 💥"), "nothing is lost");
     }
 
     #[test]
