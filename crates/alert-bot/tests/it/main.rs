@@ -10,6 +10,7 @@ mod backend;
 mod backend_docker;
 mod causes;
 mod heal;
+mod hostile;
 mod journal;
 mod model;
 mod notify;
