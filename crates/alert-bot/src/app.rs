@@ -22,7 +22,7 @@ use crate::{
     lease::Lease,
     metrics::Metrics,
     notify::Notifier,
-    observe::{Alertmanager, Observer, Prometheus},
+    observe::{Alertmanager, Jaeger, Observer, Prometheus},
     policy::reload::{Outcome, Reloader},
     timestamp::Timestamp,
 };
@@ -61,6 +61,7 @@ pub async fn run_on(
     let observer = Observer {
         prometheus: Prometheus::new(&config.prometheus_url)?,
         alertmanager: Alertmanager::new(&config.alertmanager_url)?,
+        jaeger: Some(&config.jaeger_url).filter(|url| !url.is_empty()).map(|url| Jaeger::new(url)).transpose()?,
     };
     let lease = Lease::new(journal.clone(), config.name(), *config.lease_time, metrics.leader.clone());
     let tools = Tools {

@@ -686,7 +686,7 @@ async fn survey(tools: Tools, project: String, send: Sender, shutdown: Cancellat
 async fn follow_traces(tools: Tools, every: Duration, send: Sender, shutdown: CancellationToken) {
     let mut silent = false;
     loop {
-        match tools.observer.prometheus.calls(TRACED).await {
+        match tools.observer.calls(TRACED).await {
             Ok(calls) => {
                 silent = false;
                 if send.send(vec![Event::Calls(calls)]).await.is_err() {

@@ -163,13 +163,15 @@ impl Prometheus {
     }
 
     /// Who called whom within `window`, as (caller, called): the edges of the service graph that is made of traces.
+    /// Whoever leaves a message in a queue needs the queue, and not whoever takes it out.
     ///
     /// # Errors
     /// There was no answer, or none of the expected shape.
     pub async fn calls(&self, window: Duration) -> Result<Vec<(String, String)>, String> {
         let seconds = window.as_secs();
         let query = format!(
-            "sum by (client, server) (increase(traces_service_graph_request_total{{client!=\"\",server!=\"\"}}[{seconds}s])) > 0"
+            "sum by (client, server) (increase(traces_service_graph_request_total{{client!=\"\",server!=\"\",\
+             connection_type!=\"messaging_system\"}}[{seconds}s])) > 0"
         );
         let data: QueryData = self.ask("/api/v1/query", &[("query", &query)]).await?;
         calls(&data.result_type, &data.result)
