@@ -153,7 +153,11 @@ pub struct ScenarioArgs {
     /// Run each so often, one after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub times: u32,
-    /// How long to wait for a stack that is not at rest, such as for a budget of actions to be given back.
+    /// Leave the alert-bot's budgets as they are, and wait for those that are used up. Otherwise the operator's token
+    /// gives back what would hold the action that a scenario waits for.
+    #[arg(long)]
+    pub no_release: bool,
+    /// How long to wait for a stack that is not at rest.
     #[arg(long, default_value = "4m", value_parser = humantime::parse_duration)]
     pub patience: Duration,
     /// Print JSON for programs.

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -128,8 +129,35 @@ impl Run<'_> {
     }
 
     async fn freeze(&self, order: Value) -> Result<()> {
-        let url = format!("{}/v1/freeze", self.api.url("alert-bot")?);
-        accepted(self.api.http().put(url).bearer_auth(&self.tokens().operator).json(&order), "the freeze").await
+        self.order(Method::PUT, "/v1/freeze", &self.tokens().operator, &order, "the freeze").await
+    }
+
+    /// An operator's order to the bot; of two, to the one that acts.
+    pub(super) async fn order(&self, method: Method, path: &str, token: &str, body: &Value, what: &str) -> Result<()> {
+        let mut refused = None;
+        for bot in self.api.bots() {
+            let url = format!("{}{path}", self.api.url(bot)?);
+            let answer =
+                accepted(self.api.http().request(method.clone(), url).bearer_auth(token).json(body), what).await;
+            match answer {
+                Ok(()) => return Ok(()),
+                // Of what one refuses because it stands by, the other one's answer counts.
+                Err(error) => {
+                    refused = Some(refused.filter(|_| error.to_string().contains("not_leader")).unwrap_or(error))
+                }
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The service of the bot that acts.
+    async fn leader(&self) -> Result<String> {
+        let targets: Value = self.api.get("alert-bot", "/v1/targets", &[]).await?;
+        let holder = targets["lease"]["holder"].as_str().unwrap_or_default();
+        let found = self.api.bots().into_iter().find(|bot| *bot == holder);
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("the bot that acts calls itself {holder:?}, which is no service"))
     }
 
     /// Makes an image from the one that runs, if it has something new, and lets compose recreate the container.
@@ -226,8 +254,9 @@ impl Run<'_> {
 
     /// Waits for the moment and kills.
     async fn kill_bot(&self, kill: &KillBot) -> Result<()> {
-        let found = self.compose.container("alert-bot").await?;
-        let bot = found.context("alert-bot is not part of the running stack")?;
+        let service = if kill.leader { self.leader().await? } else { "alert-bot".to_owned() };
+        let found = self.compose.container(&service).await?;
+        let bot = found.with_context(|| format!("{service} is not part of the running stack"))?;
         let deadline = Instant::now() + kill.within.0;
         loop {
             let listed = self.api.get::<Value>("alert-bot", "/v1/incidents", &[("state", kill.when.state())]).await;

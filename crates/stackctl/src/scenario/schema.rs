@@ -31,6 +31,8 @@ pub struct Scenario {
     pub title: String,
     /// A few sentences.
     pub description: String,
+    /// The compose profile that must be on.
+    pub profile: Option<String>,
     /// Values that a run may change, such as how long something lasts.
     #[serde(default)]
     pub parameters: Parameters,

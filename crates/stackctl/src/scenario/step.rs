@@ -145,7 +145,7 @@ pub struct Sql {
     pub hold: Span,
 }
 
-/// SIGKILL to the alert-bot when an incident of this scenario has come so far.
+/// SIGKILL to an alert-bot when an incident of this scenario has come so far.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KillBot {
@@ -154,6 +154,9 @@ pub struct KillBot {
     pub when: Moment,
     /// It must come so far within this time.
     pub within: Span,
+    /// Of two bots the one that acts, whichever that is; otherwise the service `alert-bot`.
+    #[serde(default)]
+    pub leader: bool,
 }
 
 /// How far an incident has come.
@@ -181,6 +184,7 @@ impl Step {
         match self {
             Self::Docker { service, .. } | Self::Redeploy(service) => vec![service],
             Self::Deploy(deploy) => vec![&deploy.service],
+            Self::KillBot(kill) if kill.leader => vec!["alert-bot", "alert-bot-standby"],
             Self::KillBot(_) => vec!["alert-bot"],
             Self::Repeat { steps, .. } => steps.iter().flat_map(Self::services).collect(),
             Self::PostAlerts(alerts) => alerts.services.iter().map(String::as_str).collect(),
@@ -215,6 +219,9 @@ impl Step {
             }
             Self::Redeploy(service) => format!("deployed {service} as it was"),
             Self::Sql(sql) => format!("a session holds for {}: {}", duration(sql.hold.0), sql.statement),
+            Self::KillBot(kill) if kill.leader => {
+                format!("killed the alert-bot that acts, while {}", kill.when.state())
+            }
             Self::KillBot(kill) => format!("killed the alert-bot while {}", kill.when.state()),
             Self::Freeze { why, .. } => format!("froze the alert-bot: {why}"),
             Self::Unfreeze => "unfroze the alert-bot".into(),
