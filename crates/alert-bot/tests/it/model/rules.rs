@@ -16,7 +16,7 @@ use alert_bot::{
     timestamp::Timestamp,
 };
 
-use super::world::{World, opted_in};
+use super::world::{World, touchable};
 
 const STABLE: Duration = Duration::from_secs(6);
 const SETTLE: Duration = Duration::from_secs(8);
@@ -285,10 +285,10 @@ impl World {
                 .filter(|i| i.alert_active && i.suppressed.is_none() && i.opened_at >= since && heals(i))
                 .chain([opened])
                 .filter_map(Incident::service)
-                .filter(|s| opted_in(s))
+                .filter(|s| touchable(s))
                 .collect();
             let roots = burning.iter().filter(|s| !self.ancestors(s).iter().any(|a| burning.contains(*a)));
-            // More than half of the eight that may be healed.
+            // More than half of the nine that may be touched.
             let storm = roots.count() > 4;
             assert_eq!(declared.is_some(), storm, "a storm and its brake: {burning:?}");
         } else {

@@ -23,8 +23,23 @@ use super::{
     sabotage::Sabotage,
 };
 
-pub const SERVICES: [&str; 11] =
-    ["api", "web", "mail", "db", "cache", "prometheus", "vault", "guarded", "lone", "twin", "foreign"];
+pub const SERVICES: [&str; 15] = [
+    "api",
+    "web",
+    "mail",
+    "db",
+    "cache",
+    "lamp",
+    "pump",
+    "fan",
+    "belt",
+    "prometheus",
+    "vault",
+    "guarded",
+    "lone",
+    "twin",
+    "foreign",
+];
 const NAMES: [&str; 7] = ["Errors", "Latency", "Down", "Slow", "Asked", "Disk", "Unheard"];
 const ORDERS: [OperatorCommand; 5] = [
     OperatorCommand::Approve,
@@ -53,9 +68,9 @@ fn ancestors(service: &str) -> BTreeSet<&'static str> {
 /// What traces may show beside it: a need that no label names, and two services that call each other.
 const CALLS: [(&str, &str); 3] = [("mail", "cache"), ("cache", "mail"), ("guarded", "twin")];
 
-/// Labelled so that it may be healed; the policy may still deny it.
-pub fn opted_in(service: &str) -> bool {
-    SERVICES.contains(&service) && !matches!(service, "guarded" | "lone" | "foreign")
+/// What may be touched: neither denied nor protected, its own, opted in, and one of its kind.
+pub fn touchable(service: &str) -> bool {
+    matches!(service, "api" | "web" | "mail" | "db" | "cache" | "lamp" | "pump" | "fan" | "belt")
 }
 
 #[derive(Clone)]
