@@ -45,6 +45,7 @@ const SECRETS: &[Secret] = &[
         files: &["lake/secret", "telemetry-generator/lake-secret", "drift-inference/lake-secret"],
     },
     Secret { value: Random(32), files: &["telemetry-generator/operator"] },
+    Secret { value: Random(43), files: &["drift-inference/models", "alert-bot/models"] },
     Secret { value: Random(24), files: &["grafana/admin", "alert-bot/grafana"] },
     Secret { value: Random(43), files: &["grafana/secret-key"] },
     Secret { value: Random(43), files: &["alert-bot/webhook", "alertmanager/webhook"] },
@@ -62,6 +63,7 @@ const PUBLIC: &[(&str, &str)] = &[
     ("alert-bot-webhook", "alert-bot/webhook"),
     ("alert-bot-operator", "alert-bot/operator"),
     ("faults", "transaction-api/faults"),
+    ("models", "drift-inference/models"),
 ];
 
 /// The uid that a consumer runs as, one for each: a service that shares the volume still cannot read
