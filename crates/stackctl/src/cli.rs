@@ -52,12 +52,34 @@ pub enum Command {
     Verify(JsonArgs),
     /// Print one secret of the running stack.
     Secret {
-        /// grafana-admin, alert-bot-webhook, alert-bot-operator or faults.
+        /// grafana-admin, alert-bot-webhook, alert-bot-operator, faults, machines or ledger.
         name: String,
     },
+    /// Look at the ESG ledger of the running stack.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Make or show secrets inside the one-shot container.
     #[command(subcommand, hide = true)]
     Secrets(SecretsCommand),
+}
+
+/// `ledger …`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Print the folder that holds the log.
+    Path,
+    /// Print the log's public verifier key, as the witness remembers it.
+    Key {
+        /// The witness's own key instead.
+        #[arg(long)]
+        witness: bool,
+    },
+    /// Check every entry, tile and signature, the witness's too; the exit code is that of `esg-ledger verify`.
+    Verify {
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Options of `up`.

@@ -139,6 +139,7 @@ pub const ADDRESSES: &[(&str, &str, u16, &str)] = &[
     ("Loki", "loki", 3100, "/"),
     ("Telemetry generator", "telemetry-generator", 8001, "/metrics"),
     ("Drift inference", "drift-inference", 8002, "/"),
+    ("ESG ledger", "esg-ledger", 8011, "/v1/ledger"),
     ("OTLP gRPC", "otel-collector", 4317, "/"),
 ];
 

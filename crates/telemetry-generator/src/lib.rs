@@ -98,8 +98,10 @@ fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
         Some((target, factors)) => {
             fleet.keep_accounts(i64::try_from(config.ledger.interval.as_micros())?);
             let dir = state.as_ref().map(|state| state.folder("ledger-queue"));
-            let queue = Queue::open(dir.as_deref(), config.ledger.queue_entries)
-                .with_context(|| format!("the queue in {} cannot be read", config.state_dir.display()))?;
+            let queue = Queue::open(dir.as_deref(), config.ledger.queue_entries).unwrap_or_else(|error| {
+                tracing::error!(%error, "the queue to the ledger cannot be kept on the disk");
+                Queue::in_memory(config.ledger.queue_entries)
+            });
             Some(Evidence::new(factors, target, queue, EvidenceMetrics::new(&rt.registry)?))
         }
     };

@@ -230,18 +230,18 @@ async fn verified(every: Duration, place: Place, key: VerifierKey, metrics: Metr
         let mut report = look().await;
         let took = begun.elapsed();
         if report.as_ref().is_some_and(|r| !r.ok) {
-            if pause(SECOND_LOOK, &shutdown).await {
+            if pause(SECOND_LOOK.min(every), &shutdown).await {
                 return;
             }
             report = look().await;
         }
         if let Some(report) = report {
-            metrics.verify_duration.set(took.as_secs_f64());
-            metrics.verified_time.set(now_us() as f64 / 1e6);
-            metrics.verified.set(i64::from(report.ok));
             for finding in &report.failures {
                 metrics.verify_failed(finding.kind);
             }
+            metrics.verify_duration.set(took.as_secs_f64());
+            metrics.verified_time.set(now_us() as f64 / 1e6);
+            metrics.verified.set(i64::from(report.ok));
             if let Some(first) = report.failures.first() {
                 let file = first.file.clone().unwrap_or_default();
                 tracing::error!(

@@ -213,6 +213,8 @@ fn every_port_of_the_product_is_there() {
         ("TRANSACTION_API_PORT", 8000),
         ("TELEMETRY_GENERATOR_PORT", 8001),
         ("DRIFT_INFERENCE_PORT", 8002),
+        ("ESG_LEDGER_PORT", 8011),
+        ("ESG_WITNESS_PORT", 8012),
         ("GATEWAY_PORT", 8080),
         ("RECEIVER_PORT", 8025),
     ]

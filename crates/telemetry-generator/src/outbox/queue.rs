@@ -76,15 +76,20 @@ pub struct Pushed {
 }
 
 impl Queue {
+    /// A queue that ends with the process.
+    pub fn in_memory(bound: usize) -> Self {
+        Self { outbox: Outbox::new(bound), stored: VecDeque::new(), dir: None, next: 0 }
+    }
+
     /// The queue in a folder, with what an earlier process left there; in memory without a folder.
     ///
     /// # Errors
     /// The folder cannot be read or made.
     pub fn open(dir: Option<&Path>, bound: usize) -> io::Result<Self> {
-        let mut queue =
-            Self { outbox: Outbox::new(bound), stored: VecDeque::new(), dir: dir.map(Path::to_owned), next: 0 };
+        let mut queue = Self::in_memory(bound);
         let Some(dir) = dir else { return Ok(queue) };
         fs::create_dir_all(dir)?;
+        queue.dir = Some(dir.to_owned());
         let mut files = Vec::new();
         for item in fs::read_dir(dir)? {
             let path = item?.path();
