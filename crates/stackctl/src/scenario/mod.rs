@@ -5,6 +5,7 @@ mod events;
 pub mod judge;
 pub mod parameters;
 mod perform;
+mod plant;
 pub mod release;
 mod run;
 pub mod schema;

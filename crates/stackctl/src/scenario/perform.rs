@@ -31,6 +31,10 @@ pub struct Tokens {
     faults: String,
     webhook: String,
     operator: String,
+    /// Of the fleet.
+    pub(super) machines: String,
+    /// Of drift-inference.
+    models: String,
 }
 
 impl Tokens {
@@ -49,7 +53,9 @@ impl Tokens {
                 |step| matches!(step, Step::PostAlerts(alerts) if alerts.to == Receiver::AlertBot),
             )
             .await?,
+            machines: needed("machines", |step| matches!(step, Step::MachineFault(_) | Step::MendMachine(_))).await?,
             operator: needed("alert-bot-operator", |step| matches!(step, Step::Freeze { .. } | Step::Unfreeze)).await?,
+            models: needed("models", |step| matches!(step, Step::Inference(_))).await?,
         })
     }
 }
@@ -83,6 +89,17 @@ impl Run<'_> {
                 self.freeze(json!({"frozen": true, "why": why, "until": until})).await?;
             }
             Step::Unfreeze => self.freeze(json!({"frozen": false, "why": "the scenario is over"})).await?,
+            Step::MachineFault(fault) => self.machine_fault(fault).await?,
+            Step::MendMachine(machine) => self.mend_machine(machine).await?,
+            Step::Damage(damage) => self.damage(damage).await?,
+            Step::UndoDamage(volume) => self.undo_damage(volume).await?,
+            Step::Inference(order) => {
+                let url = format!("{}{}", self.api.url("drift-inference")?, order.request.path);
+                let request = self.api.http().request(order.request.method.clone(), url);
+                let request = request.bearer_auth(&self.tokens().models);
+                let request = order.body.iter().fold(request, |request, body| request.json(body));
+                accepted(request, "the order").await?;
+            }
             Step::Repeat { times, steps } => {
                 for _ in 0..*times {
                     for step in steps {

@@ -615,6 +615,26 @@ cleanup:
     }
 
     #[test]
+    fn steps_on_the_plant_are_read() {
+        let steps = "  - machine_fault: {machine: m-2, fault: {kind: sensor_gap, ttl: 40s}}
+  - damage: {volume: esg-ledger, files: [a, b/c], at: 7}
+  - mend_machine: m-2
+  - undo_damage: esg-ledger
+";
+        let scenario = good(&GOOD.replacen("  - kill: redis\n", steps, 1)).unwrap();
+        let told: Vec<String> = scenario.steps.iter().skip(2).take(4).map(Step::describe).collect();
+        assert_eq!(
+            told,
+            [
+                r#"fault of m-2: {"kind":"sensor_gap","ttl":"40s"}"#,
+                "turned a bit over in volume esg-ledger, byte 7",
+                "mended m-2",
+                "put volume esg-ledger right",
+            ]
+        );
+    }
+
+    #[test]
     fn an_unknown_service_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("x.yaml"), GOOD).unwrap();
