@@ -223,7 +223,8 @@ async fn tail(compose: &Compose, service: &str) -> String {
     let logs = compose.command(["logs", "--no-color", "--no-log-prefix", "--tail", "8", service]);
     let text =
         exec::capture(logs, Duration::from_secs(20)).await.map(|out| out.stdout + &out.stderr).unwrap_or_default();
-    text.lines().map(|line| format!("  | {line}\n")).collect()
+    // Compose clears lines that nobody sees.
+    console::strip_ansi_codes(&text).lines().map(|line| format!("  | {line}\n")).collect()
 }
 
 /// `./stack restart SERVICE`.
