@@ -83,17 +83,18 @@ impl State {
         Some(Held { reason: Reason::GlobalBudget, text, until })
     }
 
-    /// By the strictest of the rules that may mean this target: why nothing would be done to it now.
-    pub(super) fn held(&self, target: &str, services: &[String], now: Timestamp) -> Option<Held> {
-        let means = |heal: &&Heal| match &heal.target {
+    /// The rule that is the strictest of those that may mean this target, and why it would do nothing to it now.
+    pub(super) fn held(&self, target: &str, services: &[String], now: Timestamp) -> Option<(&Rule, Held)> {
+        let means = |heal: &Heal| match &heal.target {
             Selector::Service(service) => services.contains(service),
             Selector::Label { .. } => true,
         };
-        let heals = self.policy.rules.iter().filter_map(|rule: &std::sync::Arc<Rule>| rule.heal()).filter(means);
-        let held = heals.flat_map(|heal| {
-            [self.used_up(target, &heal.budget, now), self.backing_off(target, &heal.budget, now)].into_iter().flatten()
+        let heals = self.policy.rules.iter().filter_map(|rule| Some((&**rule, rule.heal().filter(|h| means(h))?)));
+        let held = heals.flat_map(|(rule, heal)| {
+            let why = [self.used_up(target, &heal.budget, now), self.backing_off(target, &heal.budget, now)];
+            why.into_iter().flatten().map(move |held| (rule, held))
         });
-        held.max_by_key(|held| held.until)
+        held.max_by_key(|(_, held)| held.until)
     }
 
     /// What is left for a target by one rule.

@@ -123,8 +123,10 @@ pub struct GlobalBudget {
 }
 
 /// Why nothing would be done to a target now.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct HeldView {
+    /// By which rule: others may be less strict.
+    pub rule: String,
     /// `cooldown` or `target_budget_exhausted`.
     pub reason: Reason,
     /// It ends by itself then, or when an operator says so.
@@ -168,7 +170,11 @@ impl State {
                 depends_on: c.depends_on.clone(),
                 burning: burning.is_some(),
                 budget,
-                held: self.held(&c.name, &c.services, now).map(|h| HeldView { reason: h.reason, until: h.until }),
+                held: self.held(&c.name, &c.services, now).map(|(rule, held)| HeldView {
+                    rule: rule.name.clone(),
+                    reason: held.reason,
+                    until: held.until,
+                }),
                 released_at: self.released.get(&c.name).copied(),
                 calls: c.services.iter().filter_map(|s| self.edges.get(s)).flat_map(|e| e.values().cloned()).collect(),
                 not_before: burning.and_then(|i| i.next_at).filter(|at| *at > now),

@@ -171,7 +171,7 @@ rules:
     }
 
     fn held(state: &State, target: &str) -> Option<Reason> {
-        state.held(target, &[target.to_owned()], at(10)).map(|held| held.reason)
+        state.held(target, &[target.to_owned()], at(10)).map(|(_, held)| held.reason)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The console's pages and forms, without a browser.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use alert_bot::engine::NoteKind;
 use reqwest::StatusCode;

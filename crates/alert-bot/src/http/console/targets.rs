@@ -121,7 +121,7 @@ fn breaker(frame: &Frame, t: &TargetView) -> Markup {
     html! {
         @match (&t.held, t.released_at) {
             (Some(held), _) => {
-                span.warn-text { "open" } ": "
+                span.warn-text { "open" } " for the rule " (held.rule) ": "
                 @if held.reason == Reason::Cooldown { "the last action is too recent" } @else { "the budget is used up" }
                 ", closes " (parts::ahead(held.until, frame.now))
             },
