@@ -418,8 +418,8 @@ fn words(scores: &Scores, champion: &str) -> String {
 
 fn explain(code: Code) -> &'static str {
     match code {
-        Code::ChallengerWins => "it is right more often than the champion and both baselines, and not by chance",
-        Code::BelowBaseline => "it does not beat what needs no model",
+        Code::ChallengerWins => "it is right more often than the champion, and not by chance",
+        Code::BelowBaseline => "it does not beat what needs no model, or cries wolf too often",
         Code::NoBetter => "it is not right more often than the champion by a percentage point",
         Code::WithinChance => "it is right more often than the champion, and chance may explain it",
         Code::TooFewRows => "there are too few rows or minutes to judge by",
