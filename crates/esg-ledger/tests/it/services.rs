@@ -6,7 +6,7 @@ use clap::Parser;
 use esg_ledger::{
     entry::Entry,
     log::Place,
-    note::{Note, VerifierKey},
+    note::{Algorithm, Note, SigningKey, VerifierKey},
     serve, testing,
     verify::{Options, verify},
     witness,
@@ -260,12 +260,15 @@ async fn a_witness_asks_a_log_for_its_key_once() {
         config.validate().unwrap();
         let rt = Runtime::for_test();
         let listener = TcpListener::bind(free).await.unwrap();
-        Running { url: witness_url.clone(), rt: rt.clone(), task: tokio::spawn(witness::serve(config, listener, rt)) }
+        let task = tokio::spawn(witness::serve(config, listener, rt.clone()));
+        // It answers once everything is there.
+        assert_eq!(get(format!("{witness_url}/key")).await.0, 200);
+        Running { url: witness_url.clone(), rt, task }
     };
+    let (_, key) = get(format!("{}/key", running.url)).await;
     let w = start().await;
     until("the two have met", async || running.metric("esg_ledger_witness_up") == 1.0).await;
     w.stop().await;
-    let (_, key) = get(format!("{}/key", running.url)).await;
     let key = String::from_utf8(key).unwrap();
     let remembered = std::fs::read_dir(&dir)
         .unwrap()
@@ -274,7 +277,7 @@ async fn a_witness_asks_a_log_for_its_key_once() {
     assert_eq!(std::fs::read_to_string(remembered.as_ref().unwrap()).unwrap(), key);
 
     // Whoever answers at that address later is not asked any more: the log of this key is the one.
-    let other = "example.com/other+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    let other = SigningKey::from_seed("example.com/other", Algorithm::Ed25519, [7; 32]).unwrap().verifier().to_string();
     let w = start().await;
     assert_eq!(post(&running.url, TOKEN, lines("m", 0..5)).await.0, 200);
     until("it cosigns as before", async || w.metric("esg_witness_tree_size_entries") == 6.0).await;
