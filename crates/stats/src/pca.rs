@@ -114,7 +114,7 @@ impl Pca {
         Some(rest.iter().map(|z| z * z).sum::<f64>().sqrt())
     }
 
-    /// The error, but at most the reference's mean and [`MOST_SIGMAS`] of its deviations: one absurd cell is no drift
+    /// The error, but at most the reference's mean and `MOST_SIGMAS` of its deviations: one absurd cell is no drift
     /// of the whole.
     pub fn bounded_error(&self, row: &[f64]) -> Option<f64> {
         let most = self.reference.0 + MOST_SIGMAS * self.reference.1;
