@@ -93,6 +93,30 @@ pub struct Journal {
     fence: Option<i64>,
 }
 
+/// So often a file that others are bringing up to date is tried again.
+const ATTEMPTS: u32 = 25;
+
+/// Makes the file and brings its schema up to date.
+///
+/// SQLite knows no lock around either: of bots that start on the same file at the same time some fail, and when they
+/// try again it is done.
+async fn prepare(options: &SqliteConnectOptions) -> Result<()> {
+    let attempt = async || -> Result<()> {
+        // Through a pool: with a connection the future is not `Send` for every lifetime.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let migrated = sqlx::migrate!().run(&pool).await;
+        pool.close().await;
+        Ok(migrated?)
+    };
+    for _ in 1..ATTEMPTS {
+        if attempt().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    attempt().await
+}
+
 impl Journal {
     /// Opens or creates the file and starts the writer.
     pub async fn open(path: &Path) -> Result<Self> {
@@ -103,20 +127,7 @@ impl Journal {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
             .foreign_keys(true);
-        // Through a pool: with a connection the future is not `Send` for every lifetime.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        // SQLite knows no lock around a migration: a bot that starts on the same file at the same
-        // time makes one of the two fail, and then it is done.
-        let mut attempt = sqlx::migrate!().run(&pool).await;
-        for _ in 0..5 {
-            if attempt.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            attempt = sqlx::migrate!().run(&pool).await;
-        }
-        attempt?;
-        pool.close().await;
+        prepare(&options).await?;
         let connection = options.connect().await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(3)
