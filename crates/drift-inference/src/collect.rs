@@ -4,12 +4,10 @@
 mod current;
 mod document;
 mod reference;
-mod rows;
 
-pub use current::{Compared, CurrentTable};
+pub use current::CurrentTable;
 pub use document::Profile;
-pub use reference::{Frozen, ReferenceTable};
-pub use rows::{RowSample, TogetherDrift, TogetherReference};
+pub use reference::ReferenceTable;
 
 use stats::profile::Kind;
 

@@ -1,9 +1,4 @@
-//! Things on their way to somebody who may be away: bounded, in order, nothing dropped before the bound.
-//!
-//! Readings wait here for the lake, in memory. What goes to the ledger waits the same way and
-//! on the disk besides ([`queue`]).
-
-pub mod queue;
+//! Readings on their way to the lake: bounded, in order, nothing dropped before the bound.
 
 use std::collections::VecDeque;
 
@@ -12,101 +7,74 @@ use lake::{Batch, LakeError, Reading};
 /// Most readings in one object.
 const MAX_BATCH: usize = 20_000;
 
-/// What is handed over at once.
-pub trait Parcel: Clone {
-    /// What it is made of.
-    type Item;
-    /// Why it cannot be made.
-    type Error;
-
-    /// Makes one of the first of these, at least one, and says of how many.
-    ///
-    /// # Errors
-    /// They cannot be encoded.
-    fn pack(waiting: &[Self::Item]) -> Result<(Self, usize), Self::Error>;
-}
-
-impl Parcel for Batch {
-    type Item = Reading;
-    type Error = LakeError;
-
-    fn pack(waiting: &[Reading]) -> Result<(Self, usize), LakeError> {
-        let extent = Self::extent(&waiting[..waiting.len().min(MAX_BATCH)]);
-        Ok((Self::new(&waiting[..extent])?, extent))
-    }
-}
-
-/// A parcel with what it was made of.
+/// A batch with the readings it was made of.
 #[derive(Debug)]
-struct InFlight<P: Parcel> {
-    parcel: P,
-    items: Vec<P::Item>,
+struct InFlight {
+    batch: Batch,
+    readings: Vec<Reading>,
 }
 
-/// The buffer. What is being handed over stays apart, frozen: repeated, it must be the same.
+/// The buffer. A batch that is being written stays apart, frozen: repeated, it must be the same object.
 #[derive(Debug)]
-pub struct Outbox<P: Parcel> {
-    waiting: VecDeque<P::Item>,
-    in_flight: Option<InFlight<P>>,
+pub struct Outbox {
+    waiting: VecDeque<Reading>,
+    in_flight: Option<InFlight>,
     bound: usize,
 }
 
-impl<P: Parcel> Outbox<P> {
-    /// Holds at most `bound` items, those in flight not counted.
+impl Outbox {
+    /// Holds at most `bound` readings, those in flight not counted.
     pub fn new(bound: usize) -> Self {
         Self { waiting: VecDeque::new(), in_flight: None, bound }
     }
 
-    /// How many items it holds at most.
+    /// How many readings it holds at most.
     pub fn bound(&self) -> usize {
         self.bound
     }
 
-    /// Adds items and returns the oldest ones that no longer fit.
+    /// Adds readings and returns the oldest ones that no longer fit.
     #[must_use]
-    pub fn push(&mut self, items: Vec<P::Item>) -> Vec<P::Item> {
-        self.waiting.extend(items);
+    pub fn push(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
+        self.waiting.extend(readings);
         let excess = self.waiting.len().saturating_sub(self.bound);
         self.waiting.drain(..excess).collect()
     }
 
-    /// What to hand over now: the parcel in flight, or a new one. `None` when nothing waits.
+    /// The batch to write now: the one in flight, or a new one. `None` when all is written.
     ///
     /// # Errors
-    /// The items cannot be encoded; they stay in the buffer.
-    pub fn batch(&mut self) -> Result<Option<P>, P::Error> {
+    /// The readings cannot be encoded; they stay in the buffer.
+    pub fn batch(&mut self) -> Result<Option<Batch>, LakeError> {
         if self.in_flight.is_none() && !self.waiting.is_empty() {
-            let (parcel, extent) = P::pack(self.waiting.make_contiguous())?;
-            let items = self.waiting.drain(..extent).collect();
+            let most = self.waiting.len().min(MAX_BATCH);
+            let extent = Batch::extent(&self.waiting.make_contiguous()[..most]);
+            let batch = Batch::new(&self.waiting.make_contiguous()[..extent])?;
+            let readings = self.waiting.drain(..extent).collect();
             // A long outage leaves a large buffer behind; give it back.
             if self.waiting.capacity() > 4 * self.waiting.len() + 1_024 {
                 self.waiting.shrink_to(2 * self.waiting.len() + 512);
             }
-            self.in_flight = Some(InFlight { parcel, items });
+            self.in_flight = Some(InFlight { batch, readings });
         }
-        Ok(self.in_flight.as_ref().map(|f| f.parcel.clone()))
+        Ok(self.in_flight.as_ref().map(|f| f.batch.clone()))
     }
 
-    /// The parcel in flight was taken; of so many items it was.
-    pub fn written(&mut self) -> usize {
-        self.in_flight.take().map_or(0, |f| f.items.len())
+    /// The batch in flight was written.
+    pub fn written(&mut self) {
+        self.in_flight = None;
     }
 
-    /// Everything that was not taken, oldest first, for keeping elsewhere.
-    pub fn take_all(&mut self) -> Vec<P::Item> {
-        let mut all = self.in_flight.take().map(|f| f.items).unwrap_or_default();
+    /// Everything that is not written, oldest first, for keeping elsewhere.
+    pub fn take_all(&mut self) -> Vec<Reading> {
+        let mut all = self.in_flight.take().map(|f| f.readings).unwrap_or_default();
         all.extend(self.waiting.drain(..));
         all
     }
 
-    /// Items in flight.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.as_ref().map_or(0, |f| f.items.len())
-    }
-
-    /// Items that nobody else has yet.
+    /// Readings that no reader can see yet.
     pub fn pending(&self) -> usize {
-        self.waiting.len() + self.in_flight()
+        self.waiting.len() + self.in_flight.as_ref().map_or(0, |f| f.readings.len())
     }
 }
 
@@ -126,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_bound_drops_the_oldest_and_says_which() {
-        let mut outbox = Outbox::<Batch>::new(10);
+        let mut outbox = Outbox::new(10);
         assert!(outbox.push(readings(8, 400_000 * HOUR_US)).is_empty());
         let lost = outbox.push(readings(5, 400_001 * HOUR_US));
         assert_eq!(lost.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3]);
@@ -135,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_batch_stays_the_same_until_it_is_written() {
-        let mut outbox = Outbox::<Batch>::new(100);
+        let mut outbox = Outbox::new(100);
         let all = readings(20, 400_000 * HOUR_US);
         assert!(outbox.push(all[..10].to_vec()).is_empty());
         let first = outbox.batch().unwrap().unwrap();
@@ -143,7 +111,7 @@ mod tests {
         let again = outbox.batch().unwrap().unwrap();
         assert_eq!((first.object(), first.rows()), (again.object(), 10));
         assert_eq!(outbox.pending(), 20);
-        assert_eq!(outbox.written(), 10);
+        outbox.written();
         assert_eq!(outbox.batch().unwrap().unwrap().rows(), 10);
         assert_eq!(outbox.take_all(), all[10..]);
         assert!(outbox.batch().unwrap().is_none());
@@ -154,7 +122,7 @@ mod tests {
         fn every_reading_is_written_once_and_no_object_crosses_an_hour(
             counts in proptest::collection::vec(1u64..40, 1..8), start in 0i64..3_600,
         ) {
-            let mut outbox = Outbox::<Batch>::new(10_000);
+            let mut outbox = Outbox::new(10_000);
             let all = readings(counts.iter().sum(), 400_000 * HOUR_US + start * 1_000_000);
             let mut at = 0;
             let mut rows = 0;

@@ -5,12 +5,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lake::{Batch, Lake, LakeError};
+use lake::{Lake, LakeError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    evidence::Evidence,
     fleet::{Event, Fleet, Ticked},
     metrics::Metrics,
     outbox::Outbox,
@@ -52,7 +51,7 @@ pub struct App {
     /// The machines.
     pub fleet: Arc<Shared<Fleet>>,
     /// Readings on their way to the lake.
-    pub outbox: Shared<Outbox<Batch>>,
+    pub outbox: Shared<Outbox>,
     /// How the lake has been doing.
     pub lake_health: Shared<LakeHealth>,
     /// The lake.
@@ -61,10 +60,6 @@ pub struct App {
     pub metrics: Metrics,
     /// What outlives the process.
     pub state: Option<StateDir>,
-    /// One at a time writes it.
-    pub saving: Shared<()>,
-    /// The way to the ledger, if there is one.
-    pub evidence: Option<Evidence>,
 }
 
 impl App {
@@ -76,12 +71,9 @@ impl App {
         self.metrics.tick_duration.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Logs what happened and passes readings and records on.
+    /// Logs what happened and passes the readings on.
     pub fn take(&self, ticked: Ticked) {
         report(&ticked.events);
-        if let Some(evidence) = &self.evidence {
-            evidence.say(ticked.records);
-        }
         self.buffer(ticked.readings);
     }
 
@@ -138,11 +130,8 @@ impl App {
         health.ok = Some(ok);
     }
 
-    /// Writes down the meters and what else outlives the process.
-    pub fn save(&self) {
+    fn save(&self) {
         let Some(state) = &self.state else { return };
-        // What is read later is written later: a meter must not go back.
-        let _one = self.saving.lock();
         let kept = self.fleet.lock().keep();
         if let Err(error) = state.save(kept) {
             tracing::warn!(%error, "the state file could not be written");

@@ -40,11 +40,6 @@ impl StateDir {
         }
     }
 
-    /// A folder in it.
-    pub fn folder(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
     /// The meters of the last run; a damaged file is set aside, not fatal.
     pub fn load(&self) -> Vec<Kept> {
         let path = self.0.join("machines.json");
@@ -102,8 +97,7 @@ impl StateDir {
         let mut file = std::fs::File::create(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(new, path)?;
-        std::fs::File::open(&self.0)?.sync_all()
+        std::fs::rename(new, path)
     }
 }
 

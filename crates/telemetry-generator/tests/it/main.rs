@@ -4,6 +4,5 @@
 mod api;
 mod command;
 mod delivery;
-mod evidence;
 mod plant;
 mod support;
