@@ -62,7 +62,7 @@ async fn client(address: SocketAddr, request: &[u8], status: u16, until: Instant
     let expected = format!("HTTP/1.1 {status} ");
     let mut took = Vec::with_capacity(1 << 16);
     let mut buffer = vec![0; 256 * 1024];
-    while Instant::now() < until {
+    loop {
         let sent = Instant::now();
         stream.write_all(request).await.unwrap();
         let (mut filled, mut total) = (0, usize::MAX);
@@ -83,6 +83,9 @@ async fn client(address: SocketAddr, request: &[u8], status: u16, until: Instant
             }
         }
         took.push(u64::try_from(sent.elapsed().as_nanos()).unwrap());
+        // One answer at least, however long it took.
+        if Instant::now() >= until {
+            return took;
+        }
     }
-    took
 }

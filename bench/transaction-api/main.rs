@@ -77,6 +77,9 @@ async fn main() {
     if wanted("telemetry") {
         telemetry_on_against_off(&db, plan, &endpoint).await;
     }
+    if wanted("parts") {
+        telemetry_by_parts(&db, plan, &endpoint).await;
+    }
     if wanted("list") {
         cached_list(&db, plan, &endpoint).await;
     }
@@ -169,6 +172,28 @@ async fn telemetry_on_against_off(db: &Database, plan: Plan, endpoint: &str) {
     }
     let (with, without) = (median(with), median(without));
     println!("  median {with:.0}/s ÷ {without:.0}/s = {:.2}", with / without);
+}
+
+/// The processor time of one create with more and more of telemetry.
+async fn telemetry_by_parts(db: &Database, plan: Plan, endpoint: &str) {
+    println!("\nparts: what each part of telemetry costs a create");
+    let settings: [(&str, &[(&str, &str)]); 4] = [
+        ("off", &[("OTEL_SDK_DISABLED", "true"), ("LOG_LEVEL", "off")]),
+        ("log lines", &[("OTEL_SDK_DISABLED", "true")]),
+        ("log lines, spans not exported", &[]),
+        ("all, exported", &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]),
+    ];
+    let mut servers = Vec::new();
+    for (what, settings) in settings {
+        let server = Server::start(db, settings).await;
+        server.load(&create(), 201, plan.connections, Duration::from_secs(2)).await;
+        servers.push((what, server));
+    }
+    for _ in 0..plan.rounds {
+        for (what, server) in &servers {
+            show(what, &server.load(&create(), 201, plan.connections, plan.time).await);
+        }
+    }
 }
 
 /// Lists from the cache by processor second of the service: what one core serves.

@@ -157,7 +157,7 @@
       // A refused connection is not tried again by the browser itself.
       if (source.readyState === EventSource.CLOSED) retry = setTimeout(connect, BACK_OFF[Math.min(failures, BACK_OFF.length) - 1]);
     };
-    for (const kind of ["incident", "freeze", "policy", "reset", "ping"]) {
+    for (const kind of ["incident", "freeze", "targets", "policy", "reset", "ping"]) {
       source.addEventListener(kind, (event) => {
         lastHeard = Date.now();
         let data = {};

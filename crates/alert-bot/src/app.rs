@@ -22,7 +22,7 @@ use crate::{
     lease::Lease,
     metrics::Metrics,
     notify::Notifier,
-    observe::{Alertmanager, Observer, Prometheus},
+    observe::{Alertmanager, Jaeger, Observer, Prometheus},
     policy::reload::{Outcome, Reloader},
     timestamp::Timestamp,
 };
@@ -61,6 +61,7 @@ pub async fn run_on(
     let observer = Observer {
         prometheus: Prometheus::new(&config.prometheus_url)?,
         alertmanager: Alertmanager::new(&config.alertmanager_url)?,
+        jaeger: Some(&config.jaeger_url).filter(|url| !url.is_empty()).map(|url| Jaeger::new(url)).transpose()?,
     };
     let lease = Lease::new(journal.clone(), config.name(), *config.lease_time, metrics.leader.clone());
     let tools = Tools {
@@ -93,7 +94,8 @@ pub async fn run_on(
     let role = if acts { "this bot acts" } else { "standing by" };
     tracing::info!(name = standing.name, holder = standing.holder, "{role}");
     let state = journal.load(in_force, scope, Timestamp::now()).await.context("JOURNAL_PATH")?;
-    let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval);
+    let traces = Some(*config.traces_interval).filter(|every| !every.is_zero());
+    let (driver, control) = Driver::new(state, tools.clone(), policy.clone(), *config.reconcile_interval, traces);
 
     let notifier = Notifier::new(
         journal.clone(),

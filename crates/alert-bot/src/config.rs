@@ -61,6 +61,14 @@ pub struct Config {
     #[arg(long, env = "RECONCILE_INTERVAL", default_value = "60s")]
     pub reconcile_interval: Duration,
 
+    /// Jaeger, with the path that it is served under, where it keeps the traces; empty: only the service graph in
+    /// Prometheus, which Tempo makes, tells who calls whom.
+    #[arg(long, env = "JAEGER_URL", default_value = "")]
+    pub jaeger_url: String,
+    /// How often it is asked who calls whom, as traces show it; 0s: never.
+    #[arg(long, env = "TRACES_INTERVAL", default_value = "60s")]
+    pub traces_interval: Duration,
+
     /// How often the audit's chain is verified.
     #[arg(long, env = "AUDIT_INTERVAL", default_value = "10m")]
     pub audit_interval: Duration,

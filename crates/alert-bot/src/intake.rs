@@ -20,6 +20,8 @@ const MAX_ALERTS: usize = 50_000;
 const MAX_LABELS: usize = 128;
 /// Bytes of a label's or annotation's name or value at most.
 const MAX_TEXT: usize = 16 * 1024;
+/// Characters of what is told about a fault at most: the parser quotes what it found there, all of it.
+const MAX_DETAIL: usize = 300;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,7 +67,12 @@ pub struct Malformed {
 
 impl Malformed {
     fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), detail: detail.into() }
+        let detail = detail.into();
+        let detail = match detail.char_indices().nth(MAX_DETAIL) {
+            Some((end, _)) => format!("{}…", &detail[..end]),
+            None => detail,
+        };
+        Self { field: field.into(), detail }
     }
 }
 
@@ -77,7 +84,7 @@ pub fn parse(body: &[u8]) -> Result<Notification, Malformed> {
     let payload: Payload = serde_json::from_slice(body).map_err(|e| Malformed::new("body", e.to_string()))?;
     if let Some(version) = payload.version.as_deref().filter(|v| *v != "4") {
         let shown: String = version.chars().take(16).collect();
-        return Err(Malformed::new("version", format!("'{shown}' is not known; '4' is")));
+        return Err(Malformed::new("version", format!("'{}' is not known; '4' is", shown.escape_debug())));
     }
     if payload.alerts.len() > MAX_ALERTS {
         return Err(Malformed::new("alerts", format!("more than {MAX_ALERTS}")));
@@ -176,5 +183,14 @@ mod tests {
         assert!(parse(b"{\"alerts\":[{\"status\":\"firing\",\"labels\":{\"alertname\":\"\xff\"}}]}").is_err());
         let deep = format!(r#"{{"alerts":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
         assert!(parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_told_of_a_fault_is_short_and_plain() {
+        let word = "\u{9b}\u{1b}[2J".repeat(100_000);
+        for body in [serde_json::json!({ "alerts": word }), serde_json::json!({ "alerts": [], "version": word })] {
+            let detail = parse(body.to_string().as_bytes()).unwrap_err().detail;
+            assert!(detail.chars().count() <= MAX_DETAIL + 1 && !detail.contains(char::is_control), "{detail}");
+        }
     }
 }

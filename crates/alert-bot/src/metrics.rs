@@ -63,6 +63,10 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// `alertbot_frozen{by}`: operator, storm.
     pub frozen: IntGaugeVec,
+    /// `alertbot_releases_total{budget}`: target, global.
+    pub releases: IntCounterVec,
+    /// `alertbot_topology_edges{source}`: containers, traces.
+    pub edges: IntGaugeVec,
     /// `alertbot_messages_waiting`
     pub waiting: IntGauge,
 }
@@ -172,6 +176,16 @@ impl Metrics {
                 "1 while nothing is acted on, by whose order.",
                 &["by"],
             )?,
+            releases: registry.counter_vec(
+                "alertbot_releases_total",
+                "Orders to give a budget back, by whose.",
+                &["budget"],
+            )?,
+            edges: registry.int_gauge_vec(
+                "alertbot_topology_edges",
+                "Needs between services that are known, by who says so.",
+                &["source"],
+            )?,
             waiting: registry
                 .int_gauge("alertbot_messages_waiting", "Messages to people that nobody has taken yet.")?,
         };
@@ -179,6 +193,12 @@ impl Metrics {
         metrics.audit_ok.set(1);
         for by in ["operator", "storm"] {
             metrics.frozen.with_label_values(&[by]);
+        }
+        for budget in ["target", "global"] {
+            metrics.releases.with_label_values(&[budget]);
+        }
+        for source in ["containers", "traces"] {
+            metrics.edges.with_label_values(&[source]);
         }
         for result in ["accepted", "malformed", "unauthorized", "unavailable"] {
             metrics.webhooks.with_label_values(&[result]);
@@ -221,6 +241,9 @@ impl Metrics {
         self.open.set(0);
         self.lag.set(0.0);
         self.budget.reset();
+        for source in ["containers", "traces"] {
+            self.edges.with_label_values(&[source]).set(0);
+        }
         for by in ["operator", "storm"] {
             self.frozen.with_label_values(&[by]).set(0);
         }

@@ -10,7 +10,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{collect::Choices, table::Format};
+use crate::{collect::Choices, config::Config, table::Format};
 
 /// Nothing can be told: bad input, or too little of it.
 const CANNOT_TELL: u8 = 2;
@@ -19,7 +19,8 @@ const CANNOT_TELL: u8 = 2;
 #[command(
     name = "drift-inference",
     about = "Drift of anybody's tables, and the failure model of machine readings",
-    after_help = "Without a command the service is started; `drift-inference --help` lists its settings."
+    after_help = "Without a command the service is started; `drift-inference --help` lists its settings, `drift-inference \
+                  check-config` checks them."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -76,6 +77,24 @@ impl TableArgs {
     fn choices(&self) -> Choices {
         Choices { only: self.column.clone(), ignore: self.ignore.clone(), text: self.text.clone(), thin: self.thin }
     }
+}
+
+/// The command that checks the service's settings and exits: 0 valid, 64 not.
+pub const CHECK_CONFIG: &str = "check-config";
+
+/// Checks the settings of arguments and environment as a start would.
+pub fn check_config() -> ExitCode {
+    let program = std::env::args_os().take(1);
+    let args = program.chain([std::ffi::OsString::from("--check-config")]).chain(std::env::args_os().skip(2));
+    let config: Config = match telemetry::config::parse(args) {
+        Ok(config) => config,
+        Err(Ok(help)) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Err(error)) => telemetry::config::refuse("drift-inference", &error),
+    };
+    telemetry::run_with("drift-inference", env!("CARGO_PKG_VERSION"), config, crate::run)
 }
 
 /// Is this a command for [`main`]?

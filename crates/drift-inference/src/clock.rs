@@ -17,6 +17,12 @@ pub fn rfc3339(us: i64) -> String {
         .unwrap_or_default()
 }
 
+/// µs since 1970 of an RFC 3339 text.
+pub fn parse_us(text: &str) -> Option<i64> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).ok()
+}
+
 /// Seconds since 1970 of an RFC 3339 text.
 pub fn parse_rfc3339(text: &str) -> Option<f64> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(|t| t.unix_timestamp() as f64)

@@ -4,10 +4,12 @@
 mod current;
 mod document;
 mod reference;
+mod rows;
 
-pub use current::CurrentTable;
+pub use current::{Compared, CurrentTable};
 pub use document::Profile;
-pub use reference::ReferenceTable;
+pub use reference::{Frozen, ReferenceTable};
+pub use rows::{RowSample, TogetherDrift, TogetherReference};
 
 use stats::profile::Kind;
 

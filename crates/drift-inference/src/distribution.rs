@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use stats::{
     cells::{BINS, Binning},
     distance::psi,
+    moments::Moments,
+    pca::{EXPLAINED, Pca},
     profile::{Histogram, Numbers},
 };
 use utoipa::ToSchema;
@@ -28,6 +30,12 @@ const EXACT: usize = 1 << 20;
 const CONFIDENCE: f64 = 0.95;
 /// A line is so many times the largest PSI: a fleet that the reference has never seen wanders further than its own.
 const MARGIN: f64 = 2.0;
+/// No line is lower: what a PSI below this says is too little to act on (Siddiqi, *Credit Risk Scorecards*, 2006).
+const LOWEST_PSI_LINE: f64 = 0.25;
+/// The same for the reconstruction error, in σ of the reference's own.
+const LOWEST_ERROR_LINE: f64 = 0.5;
+/// Rows that principal components are fitted on.
+const PCA_ROWS: usize = 20_000;
 /// A window with fewer rows calibrates nothing.
 const MIN_ROWS: u64 = 60;
 
@@ -38,11 +46,48 @@ pub struct Distribution {
     /// Rows over fine cells, a two-hundredth of the reference in each.
     #[schema(value_type = Object)]
     pub histogram: Histogram,
-    /// Twice the largest PSI of a window while all was well.
+    /// Twice the largest PSI of a window while all was well, 0.25 at least.
     pub psi_line: f64,
 }
 
+/// The reference of the features together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Together {
+    /// What goes with what.
+    pub pca: Pca,
+    /// Twice the largest distance of a window's mean reconstruction error while all was well, in σ of the
+    /// reference's own rows; 0.5 at least.
+    pub line: f64,
+}
+
+impl Together {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !(0.0..1e6).contains(&self.line) {
+            return Err("the line of the features together must not be negative".into());
+        }
+        self.pca.check(COUNT)
+    }
+
+    /// Distance of a window's mean error from the reference's, in σ of the reference's own rows.
+    pub fn shift(&self, errors: &Moments) -> Option<f64> {
+        let (mean, deviation) = self.pca.reference();
+        if deviation > 0.0 { Some((errors.mean()? - mean) / deviation) } else { None }
+    }
+}
+
+impl Sum for Moments {
+    fn merge(&mut self, other: &Self) {
+        Self::merge(self, other);
+    }
+}
+
 impl Distribution {
+    /// The largest PSI of a window while all was well: as much as chance alone explains.
+    pub fn chance(&self) -> f64 {
+        self.psi_line / MARGIN
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         self.histogram.cells.check()?;
         if self.histogram.counts.len() != self.histogram.cells.count() || !(0.0..1e6).contains(&self.psi_line) {
@@ -71,6 +116,11 @@ impl Counts {
 }
 
 impl Counts {
+    /// Of one feature; `None` without rows.
+    pub fn of(&self, feature: usize) -> Option<&[u64]> {
+        self.0.get(feature).map(Vec::as_slice)
+    }
+
     /// Rows.
     pub fn rows(&self) -> u64 {
         self.0.first().map_or(0, |counts| counts.iter().sum())
@@ -153,8 +203,27 @@ pub fn measure(rows: &[Observed], window: Duration, fleet: usize) -> Result<Vec<
             lines.iter_mut().zip(all).for_each(|(line, i)| *line = line.max(i.psi));
         }
     }
-    distributions.iter_mut().zip(lines).for_each(|(d, line)| d.psi_line = MARGIN * line);
+    distributions.iter_mut().zip(lines).for_each(|(d, line)| d.psi_line = (MARGIN * line).max(LOWEST_PSI_LINE));
     Ok(distributions)
+}
+
+/// Measures the features together, with a line as [`measure`] does; `None` where nothing can be fitted.
+pub fn measure_together(rows: &[Observed], window: Duration, fleet: usize) -> Option<Together> {
+    let step = rows.len().div_ceil(PCA_ROWS).max(1);
+    let sample: Vec<Vec<f64>> = rows.iter().step_by(step).map(|r| r.features.0.to_vec()).collect();
+    let mut together = Together { pca: Pca::fit(&sample, EXPLAINED)?, line: 0.0 };
+    let window_us = i64::try_from(window.as_micros()).unwrap_or(i64::MAX).max(1);
+    let mut windows: BTreeMap<(usize, i64), Moments> = BTreeMap::new();
+    for row in rows {
+        if let Some(error) = together.pca.bounded_error(&row.features.0) {
+            let key = (row.machine / fleet.max(1), row.ts_us.div_euclid(window_us));
+            windows.entry(key).or_default().add(error);
+        }
+    }
+    let shifts = windows.values().filter(|m| m.count >= MIN_ROWS).filter_map(|m| together.shift(m));
+    let largest = shifts.fold(0.0f64, |most, s| most.max(s.abs()));
+    together.line = (MARGIN * largest).max(LOWEST_ERROR_LINE);
+    Some(together)
 }
 
 #[cfg(test)]
@@ -199,6 +268,27 @@ pub(crate) mod tests {
         assert!(hot[1].psi <= reference[1].psi_line, "the others have not moved");
         assert_eq!(indicators(&reference, &Counts::default()), None);
         assert!(measure(&rows[..100], Duration::from_secs(600), 5).unwrap_err().contains("too few"));
+    }
+
+    #[test]
+    fn features_that_part_company_show_where_none_of_them_moves() {
+        let rows = calm();
+        let together = measure_together(&rows, Duration::from_secs(600), 5).unwrap();
+        together.check().unwrap();
+        let shift = |change: &dyn Fn(usize, &Observed) -> [f64; COUNT]| {
+            let mut errors = Moments::default();
+            let window = rows.iter().filter(|r| r.machine < 5).enumerate();
+            window.filter_map(|(i, r)| together.pca.bounded_error(&change(i, r))).for_each(|e| errors.add(e));
+            together.shift(&errors).unwrap()
+        };
+        assert!(shift(&|_, r| r.features.0).abs() < together.line);
+        // Each temperature is another row's: its distribution is as before, and no longer that of the load.
+        let exchanged = |i: usize, r: &Observed| {
+            let mut x = r.features.0;
+            x[0] = rows[i * 7 % 5_000].features.0[0];
+            x
+        };
+        assert!(shift(&exchanged) > together.line, "{} {}", shift(&exchanged), together.line);
     }
 
     #[test]

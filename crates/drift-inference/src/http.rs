@@ -1,5 +1,6 @@
 //! The API.
 
+mod faults;
 mod models;
 mod openapi;
 mod predict;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
+    response::Html,
     routing::{get, post},
 };
 use telemetry::{metrics::Registry, problem::Json};
@@ -31,12 +33,16 @@ pub fn router(app: Arc<App>, registry: &Registry) -> Router {
         .route("/health", get(health))
         .route("/v1/predict", post(predict::predict))
         .route("/v1/drift", get(drift))
+        .route("/v1/drift/report.html", get(report))
+        .route("/v1/retrain", post(models::retrain))
+        .route("/v1/models/recover", post(models::recover))
         .route("/v1/model", get(model))
-        .route("/v1/models", get(models::models))
+        .route("/v1/models", get(models::models).post(models::register))
         .route("/v1/models/{version}", get(models::one))
         .route("/v1/models/rollback", post(models::roll_back))
         .route("/v1/models/{version}/promote", post(models::promote))
         .route("/v1/decisions", get(models::decisions))
+        .route("/v1/lake/faults", get(faults::get).put(faults::put).delete(faults::delete))
         .route("/openapi.json", get(openapi::document))
         .route("/metrics", registry.http_handler())
         .with_state(app);
@@ -57,6 +63,13 @@ async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
 async fn drift(State(app): State<Arc<App>>) -> Json<DriftView> {
     let pipeline = lock(&app.pipeline);
     Json(DriftView::of(&pipeline.snapshot(), pipeline.model()))
+}
+
+/// The same as a page, with the features' distributions.
+#[utoipa::path(get, path = "/v1/drift/report.html", responses((status = 200, content_type = "text/html", body = String)))]
+async fn report(State(app): State<Arc<App>>) -> Html<String> {
+    let report = views::report(&lock(&app.pipeline));
+    Html(crate::report::page(&report))
 }
 
 /// The model in use, with its training and its reference.

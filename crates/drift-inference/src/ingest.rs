@@ -15,10 +15,12 @@ use crate::{
     clock::now_us,
     config::Config,
     cursor_file::CursorFile,
+    lake_faults::Faults,
     metrics::Metrics,
     model::Model,
     pipeline::Pipeline,
     registry::{History, Registry, RegistryError},
+    retrain::Retrain,
 };
 
 /// Objects read in one pull; a backlog is worked off pull by pull.
@@ -55,6 +57,10 @@ pub struct App {
     pub horizon_seconds: f64,
     /// Who may change which model serves; nobody without it.
     pub models_token: Option<Secret>,
+    /// Champion and challenger.
+    pub retrain: Retrain,
+    /// What breaks the lake on demand; not there unless it was asked for.
+    pub lake_faults: Option<Faults>,
 }
 
 impl App {
@@ -162,6 +168,7 @@ impl Ingest {
         self.note(result.as_ref().err());
         let snapshot = lock(&self.app.pipeline).snapshot();
         self.app.metrics.show(&snapshot, self.app.min_labels, now_us());
+        self.app.metrics.show_fault(self.app.lake_faults.as_ref().and_then(Faults::active).map(|(f, _)| f.kind));
         match result {
             Ok(read) if read == MAX_OBJECTS => Step::More,
             Ok(_) => Step::Idle,

@@ -15,8 +15,11 @@ use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
 use crate::{
     distribution::Indicators,
     features::NAMES,
+    lake_faults::Kind,
     model::{Confusion, Model},
     pipeline::Snapshot,
+    registry::Code,
+    retrain::verdict::Scores,
 };
 
 /// Everything that is counted.
@@ -62,6 +65,28 @@ pub struct Metrics {
     pub ks: GaugeVec,
     /// The feature's PSI is above its line, and stays.
     pub drifted: GaugeVec,
+    /// Distance of the mean reconstruction error from the reference.
+    pub together: Gauge,
+    /// What chance alone explains of it.
+    pub together_line: Gauge,
+    /// The features together have drifted.
+    pub together_drifted: IntGauge,
+    /// Accuracy expected of predictions whose truth is not known.
+    pub expected_accuracy: Gauge,
+    /// Age of the newest prediction that was judged.
+    pub label_delay: Gauge,
+    /// How long a label takes at best.
+    pub label_horizon: Gauge,
+    /// Challenges that are over.
+    pub retrainings: IntCounterVec,
+    /// Wishes for a challenger that were held back.
+    pub retraining_held: IntCounterVec,
+    /// A challenger is being trained.
+    pub retraining_running: IntGauge,
+    /// Accuracy of both in the last comparison.
+    pub contest_accuracy: GaugeVec,
+    /// Faults of the lake that are on.
+    pub faults: IntGaugeVec,
     /// Age of the model.
     pub model_age: Gauge,
     model_info: IntGaugeVec,
@@ -128,7 +153,7 @@ impl Metrics {
             )?,
             psi_line: registry.gauge_vec(
                 "feature_psi_line",
-                "Twice the largest population stability index of a window of the reference itself; NaN if the model has none.",
+                "Twice the largest population stability index of a window of the reference itself, 0.25 at least; NaN if the model has none.",
                 &["feature"],
             )?,
             ks: registry.gauge_vec(
@@ -141,6 +166,40 @@ impl Metrics {
                 "1 while the feature's stability index stays above its line, else 0.",
                 &["feature"],
             )?,
+            together: registry.gauge(
+                "features_together_shift_sigma",
+                "Distance of the window's mean reconstruction error from the reference's, in σ of its rows; NaN while it is not known.",
+            )?,
+            together_line: registry.gauge(
+                "features_together_line",
+                "Twice the largest such distance of a window of the reference itself; NaN if the model has none.",
+            )?,
+            together_drifted: registry
+                .int_gauge("features_together_drifted", "1 while that distance stays above its line, else 0.")?,
+            expected_accuracy: registry.gauge(
+                "inference_expected_accuracy_ratio",
+                "Accuracy expected of the predictions that wait for their truth, 0 to 1; NaN without a calibration.",
+            )?,
+            label_delay: registry.gauge(
+                "inference_label_delay_seconds",
+                "Age of the newest reading whose prediction was judged; NaN before the first reading.",
+            )?,
+            label_horizon: registry
+                .gauge("inference_label_horizon_seconds", "How long a label takes at best: how far ahead failures are foretold.")?,
+            retrainings: registry.counter_vec("model_retrainings_total", "Challenges that are over.", &["outcome"])?,
+            retraining_held: registry.counter_vec(
+                "model_retrainings_held_total",
+                "Wishes for a challenger that the budget held back.",
+                &["reason"],
+            )?,
+            retraining_running: registry
+                .int_gauge("model_retraining_running", "1 while a challenger is being trained, else 0.")?,
+            contest_accuracy: registry.gauge_vec(
+                "model_contest_accuracy_ratio",
+                "Accuracy in the last comparison on held-out readings; NaN before the first.",
+                &["role"],
+            )?,
+            faults: registry.int_gauge_vec("fault_active", "Injected faults; 1 while active.", &["fault"])?,
             model_age: registry.gauge("model_age_seconds", "Time since the model was trained.")?,
             model_info: registry.int_gauge_vec("model_info", "The model in use; always 1.", &["version"])?,
             trained_at: Arc::default(),
@@ -163,8 +222,21 @@ impl Metrics {
             metrics.ks.with_label_values(&[feature]).set(f64::NAN);
             metrics.drifted.with_label_values(&[feature]);
         }
+        for outcome in ["promoted", "discarded", "failed", "interrupted"] {
+            metrics.retrainings.with_label_values(&[outcome]);
+        }
+        for held in [Code::TooSoon, Code::BackingOff, Code::BudgetExhausted] {
+            metrics.retraining_held.with_label_values(&[held.as_str()]);
+        }
+        for role in ["champion", "challenger", "always_no", "temperature"] {
+            metrics.contest_accuracy.with_label_values(&[role]).set(f64::NAN);
+        }
+        for gauge in [&metrics.together, &metrics.expected_accuracy, &metrics.label_delay] {
+            gauge.set(f64::NAN);
+        }
         metrics.accuracy.set(f64::NAN);
         metrics.ingestion_delay.set(f64::NAN);
+        metrics.show_fault(None);
         metrics.serve_model(model);
         Ok(metrics)
     }
@@ -178,6 +250,38 @@ impl Metrics {
         for (i, feature) in NAMES.iter().enumerate() {
             let line = model.reference.distributions.get(i).map_or(f64::NAN, |d| d.psi_line);
             self.psi_line.with_label_values(&[feature]).set(line);
+        }
+        self.together_line.set(model.reference.together.as_ref().map_or(f64::NAN, |t| t.line));
+        self.label_horizon.set(model.horizon_seconds);
+    }
+
+    /// The fault of the lake that is on.
+    pub fn show_fault(&self, active: Option<Kind>) {
+        for kind in Kind::ALL {
+            self.faults.with_label_values(&[kind.as_str()]).set(i64::from(active == Some(kind)));
+        }
+    }
+
+    /// A challenge is over.
+    pub fn count_retraining(&self, end: Code) {
+        let outcome = match end {
+            Code::ChallengerWins => "promoted",
+            Code::BelowBaseline | Code::NoBetter | Code::WithinChance | Code::ChampionChanged => "discarded",
+            Code::Interrupted => "interrupted",
+            _ => "failed",
+        };
+        self.retrainings.with_label_values(&[outcome]).inc();
+    }
+
+    /// The comparison of a challenge.
+    pub fn show_challenge(&self, scores: &Scores) {
+        for (role, accuracy) in [
+            ("champion", scores.champion.accuracy),
+            ("challenger", scores.challenger.accuracy),
+            ("always_no", scores.challenger.always_no_accuracy),
+            ("temperature", Some(scores.threshold_accuracy)),
+        ] {
+            self.contest_accuracy.with_label_values(&[role]).set(accuracy.unwrap_or(f64::NAN));
         }
     }
 
@@ -218,6 +322,12 @@ impl Metrics {
             self.ks.with_label_values(&[feature]).set(of(|x| x.ks));
             let drifted = f64::from(u8::from(snapshot.drifted_since[i].is_some()));
             self.drifted.with_label_values(&[feature]).set(drifted);
+        }
+        self.together.set(snapshot.together.unwrap_or(f64::NAN));
+        self.together_drifted.set(i64::from(snapshot.together_since.is_some()));
+        self.expected_accuracy.set(snapshot.expected.map_or(f64::NAN, |e| e.accuracy));
+        if let Some(judged) = snapshot.judged_us {
+            self.label_delay.set(now_us.saturating_sub(judged) as f64 / 1e6);
         }
         if let Some(newest) = snapshot.newest_us {
             self.ingestion_delay.set(now_us.saturating_sub(newest) as f64 / 1e6);

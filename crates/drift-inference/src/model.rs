@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use stats::cbpe::Cbpe;
 use utoipa::ToSchema;
 
 use crate::{
@@ -46,12 +47,16 @@ pub struct Model {
     pub training: Training,
     /// How it did on readings that it was not trained on.
     pub holdout: Evaluation,
+    /// What its probabilities were worth there: expects an accuracy before the truth is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    pub calibration: Option<Cbpe>,
     /// The features' distribution when all was well: what drift is measured against.
     pub reference: Profile,
 }
 
 /// How a model came about.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// When, RFC 3339.
@@ -62,6 +67,12 @@ pub struct Training {
     pub rows: u64,
     /// Of these, how many were followed by a failure.
     pub positives: u64,
+    /// The champion that it was trained to beat; none for one that was trained by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenged: Option<String>,
+    /// The program that trained it, with its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
 }
 
 /// Counts of right and wrong, and what follows from them. Ratios of nothing are `null`.
@@ -227,13 +238,14 @@ pub(crate) mod tests {
             bias: 0.0,
             threshold: 0.5,
             horizon_seconds: 120.0,
-            training: Training { trained_at: String::new(), range: Default::default(), rows: 0, positives: 0 },
+            training: Training::default(),
             holdout: Evaluation::default(),
+            calibration: None,
             reference: Profile {
                 rows: 1_000,
                 means: vec![50.0, 0.0, 0.5, 1.5, 5_000.0, 0.0],
                 deviations: vec![5.0, 1.0, 0.2, 0.5, 1_000.0, 0.1],
-                distributions: Vec::new(),
+                ..Profile::default()
             },
         }
     }

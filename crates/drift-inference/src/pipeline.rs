@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lake::{Reading, SeenReadings};
 
-use stats::persistence::Persistence;
+use stats::{cbpe::Estimate, moments::Moments as Errors, persistence::Persistence};
 
 use crate::{
     distribution::{Counts, Indicators, indicators},
@@ -26,6 +26,7 @@ const STAY: (usize, usize) = (3, 5);
 /// What was said of one reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Said {
+    ts_us: i64,
     fails: bool,
     probability: f64,
     /// Counts the models that have served: accuracy is that of the present one.
@@ -66,7 +67,12 @@ pub struct Pipeline {
     accuracy: Window<Confusion>,
     moments: Window<Moments>,
     counts: Window<Counts>,
+    /// How badly the reference's components describe the rows.
+    errors: Window<Errors>,
     watches: Vec<Watch>,
+    together: Watch,
+    /// Instant of the newest reading whose prediction was judged; before that, of the first reading.
+    judged_us: Option<i64>,
     watched_at: Option<i64>,
     newest_us: Option<i64>,
 }
@@ -100,12 +106,32 @@ pub struct Snapshot {
     pub indicators: Option<[Indicators; COUNT]>,
     /// Since when a feature's PSI has been above its line, µs since 1970.
     pub drifted_since: [Option<i64>; COUNT],
+    /// Distance of the mean reconstruction error from the reference's, in σ; `None` with too few rows or
+    /// without a reference.
+    pub together: Option<f64>,
+    /// Since when that has been above its line, µs since 1970.
+    pub together_since: Option<i64>,
+    /// What accuracy is expected of the predictions that wait for their truth; `None` without a calibration.
+    pub expected: Option<Expected>,
+    /// Instant of the newest reading whose prediction was judged, or of the first at all, µs since 1970.
+    pub judged_us: Option<i64>,
     /// Predictions that wait for their truth.
     pub pending: usize,
     /// Machines seen.
     pub machines: usize,
     /// Instant of the newest reading, µs since 1970.
     pub newest_us: Option<i64>,
+}
+
+/// Accuracy before the truth is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Expected {
+    /// Expected share of right predictions, 0 to 1.
+    pub accuracy: f64,
+    /// Its standard deviation by chance alone.
+    pub deviation: f64,
+    /// Predictions.
+    pub rows: u64,
 }
 
 impl Pipeline {
@@ -121,7 +147,10 @@ impl Pipeline {
             accuracy: Window::new(accuracy),
             moments: Window::new(drift),
             counts: Window::new(drift),
+            errors: Window::new(drift),
             watches: calm(),
+            together: Watch::calm(),
+            judged_us: None,
             watched_at: None,
             newest_us: None,
         }
@@ -159,10 +188,18 @@ impl Pipeline {
         if let Some(counts) = self.counts.at(reading.ts_us) {
             counts.add(&self.model.reference.distributions, &features);
         }
-        let said = Said { fails, probability, generation: self.generation };
+        if let Some(together) = &self.model.reference.together
+            && let Some(error) = together.pca.bounded_error(&features.0)
+            && let Some(errors) = self.errors.at(reading.ts_us)
+        {
+            errors.add(error);
+        }
+        self.judged_us.get_or_insert(reading.ts_us);
+        let said = Said { ts_us: reading.ts_us, fails, probability, generation: self.generation };
         let resolved = machine.truth.observe(reading.ts_us, is_bad(reading), said, self.horizon_us);
         for (said, came) in resolved.judged {
             scored.judged.add(said.fails, said.probability, came);
+            self.judged_us = self.judged_us.max(Some(said.ts_us));
             if said.generation == self.generation
                 && let Some(confusion) = self.accuracy.at(reading.ts_us)
             {
@@ -182,13 +219,26 @@ impl Pipeline {
         self.watched_at = Some(now);
         let indicators = self.indicators();
         for (i, (watch, reference)) in self.watches.iter_mut().zip(&self.model.reference.distributions).enumerate() {
-            let above = indicators.is_some_and(|all| all[i].psi > reference.psi_line);
-            if watch.persistence.observe(above) {
-                watch.since_us.get_or_insert(now);
-            } else {
-                watch.since_us = None;
-            }
+            watch.observe(indicators.is_some_and(|all| all[i].psi > reference.psi_line), now);
         }
+        let line = self.model.reference.together.as_ref().map(|t| t.line);
+        let above = self.together_shift().zip(line).is_some_and(|(shift, line)| shift.abs() > line);
+        self.together.observe(above, now);
+    }
+
+    fn together_shift(&self) -> Option<f64> {
+        let errors = self.errors.total();
+        self.model.reference.together.as_ref().filter(|_| errors.count >= MIN_ROWS)?.shift(&errors)
+    }
+
+    /// By the calibration that the model brought along, on what the present model said.
+    fn expected(&self) -> Option<Expected> {
+        let calibration = self.model.calibration.as_ref()?;
+        let waiting = self.machines.values().flat_map(|m| m.truth.waiting());
+        let scores: Vec<f64> =
+            waiting.filter(|said| said.generation == self.generation).map(|said| said.probability).collect();
+        let Estimate { rows, accuracy, accuracy_sd, .. } = calibration.estimate(&scores);
+        accuracy.zip(accuracy_sd).map(|(accuracy, deviation)| Expected { accuracy, deviation, rows })
     }
 
     fn indicators(&self) -> Option<[Indicators; COUNT]> {
@@ -206,6 +256,10 @@ impl Pipeline {
             shift: (moments.rows >= MIN_ROWS).then(|| self.model.reference.mean_shift(&moments)).flatten(),
             indicators: self.indicators(),
             drifted_since: std::array::from_fn(|i| self.watches.get(i).and_then(|w| w.since_us)),
+            together: self.together_shift(),
+            together_since: self.together.since_us,
+            expected: self.expected(),
+            judged_us: self.judged_us,
             pending: self.machines.values().map(|m| m.truth.len()).sum(),
             machines: self.machines.len(),
             newest_us: self.newest_us,
@@ -219,7 +273,19 @@ impl Pipeline {
         self.generation += 1;
         self.accuracy = Window::new(self.lengths.accuracy);
         self.counts = Window::new(self.lengths.drift);
+        self.errors = Window::new(self.lengths.drift);
         self.watches = calm();
+        self.together = Watch::calm();
+    }
+
+    /// Rows of the drift window over the reference's cells.
+    pub fn counts(&self) -> Counts {
+        self.counts.total()
+    }
+
+    /// Length of the drift window.
+    pub fn drift_window(&self) -> Duration {
+        self.lengths.drift
     }
 
     /// The model in use.
@@ -228,9 +294,24 @@ impl Pipeline {
     }
 }
 
+impl Watch {
+    /// One that has seen nothing yet.
+    fn calm() -> Self {
+        Self { persistence: Persistence::new(STAY.0, STAY.1), since_us: None }
+    }
+
+    fn observe(&mut self, above: bool, now_us: i64) {
+        if self.persistence.observe(above) {
+            self.since_us.get_or_insert(now_us);
+        } else {
+            self.since_us = None;
+        }
+    }
+}
+
 /// Watches that have seen nothing yet.
 fn calm() -> Vec<Watch> {
-    vec![Watch { persistence: Persistence::new(STAY.0, STAY.1), since_us: None }; COUNT]
+    vec![Watch::calm(); COUNT]
 }
 
 #[cfg(test)]

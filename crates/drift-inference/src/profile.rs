@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    distribution::Distribution,
+    distribution::{Distribution, Together},
     features::{COUNT, Features, NAMES},
 };
 
 /// Mean and standard deviation of each feature when all was well.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Rows it was made of.
@@ -21,6 +21,10 @@ pub struct Profile {
     /// Distribution of each feature; none in a model from before they were kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub distributions: Vec<Distribution>,
+    /// The features together; none in a model from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub together: Option<Together>,
 }
 
 impl Profile {
@@ -32,7 +36,8 @@ impl Profile {
         if !self.distributions.is_empty() && self.distributions.len() != COUNT {
             return Err(format!("reference must have {COUNT} distributions or none"));
         }
-        self.distributions.iter().try_for_each(Distribution::check)
+        self.distributions.iter().try_for_each(Distribution::check)?;
+        self.together.as_ref().map_or(Ok(()), Together::check)
     }
 
     /// `(mean − reference mean)/reference σ` for each feature; `None` without rows.
@@ -87,20 +92,19 @@ impl Moments {
         if self.rows < 2 { 0.0 } else { (self.squares[feature] / (self.rows - 1) as f64).sqrt() }
     }
 
-    /// As a reference to freeze.
+    /// As a reference to freeze. A feature that does not vary has the deviation that it has in
+    /// `fallback`.
     ///
     /// # Errors
     /// A feature that never varies cannot be a unit of measure.
-    pub fn freeze(&self) -> Result<Profile, String> {
-        if let Some(i) = (0..COUNT).find(|i| self.deviation(*i) <= 0.0) {
-            return Err(format!("{} does not vary in {} rows", NAMES[i], self.rows));
+    pub fn freeze_or(&self, fallback: Option<&Profile>) -> Result<Profile, String> {
+        let mut deviations = Vec::with_capacity(COUNT);
+        for (i, name) in NAMES.iter().enumerate() {
+            let own = Some(self.deviation(i)).filter(|d| *d > 0.0);
+            let deviation = own.or_else(|| fallback?.deviations.get(i).copied());
+            deviations.push(deviation.ok_or_else(|| format!("{name} does not vary in {} rows", self.rows))?);
         }
-        Ok(Profile {
-            rows: self.rows,
-            means: self.means.to_vec(),
-            deviations: (0..COUNT).map(|i| self.deviation(i)).collect(),
-            distributions: Vec::new(),
-        })
+        Ok(Profile { rows: self.rows, means: self.means.to_vec(), deviations, ..Profile::default() })
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn the_shift_is_counted_in_reference_deviations() {
         let reference =
-            Profile { rows: 10, means: vec![0.0; COUNT], deviations: vec![2.0; COUNT], distributions: Vec::new() };
+            Profile { rows: 10, means: vec![0.0; COUNT], deviations: vec![2.0; COUNT], ..Profile::default() };
         let mut now = Moments::default();
         assert_eq!(reference.mean_shift(&now), None);
         now.add(&Features([4.0, -2.0, 0.0, 0.0, 0.0, 0.0]));
@@ -151,6 +155,6 @@ mod tests {
     fn a_constant_feature_is_no_reference() {
         let mut m = Moments::default();
         (0..10).for_each(|i| m.add(&row(f64::from(i))));
-        assert_eq!(m.freeze().unwrap_err(), "power_watts does not vary in 10 rows");
+        assert_eq!(m.freeze_or(None).unwrap_err(), "power_watts does not vary in 10 rows");
     }
 }

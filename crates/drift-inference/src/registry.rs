@@ -4,7 +4,9 @@
 //! follows from `model-log/` alone, in the order of its names: a promotion puts a version on top, a
 //! rollback takes the top away, so that the former champion serves again. Each entry is one
 //! object, so a promotion is there or it is not. Everybody who reads the log comes to the same
-//! champion.
+//! champion. The steps of a challenge are entries too, and change nothing by themselves.
+
+use std::collections::BTreeMap;
 
 use lake::{Lake, LakeError};
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,104 @@ pub enum Action {
     Promote,
     /// The champion is taken away, the former one serves again.
     Rollback,
+    /// A challenger is being trained.
+    Train,
+    /// It was compared with the champion on readings that it had not seen.
+    Judge,
+    /// It does not serve: this challenge is over.
+    Discard,
+    /// A challenger was wanted, and none is trained now.
+    Hold,
 }
+
+impl Action {
+    /// As the log has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Train => "train",
+            Self::Judge => "judge",
+            Self::Discard => "discard",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// Why, for machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// A person or a program asked for it.
+    #[default]
+    Requested,
+    /// Accuracy has been low.
+    AccuracyLow,
+    /// A feature has drifted.
+    Drift,
+    /// The champion has not served for long and is wrong too often.
+    RecentPromotion,
+    /// The comparison was made.
+    Judged,
+    /// The challenger is right more often, and not by chance.
+    ChallengerWins,
+    /// Too few rows were followed by a failure to learn from.
+    TooFewFailures,
+    /// Too few rows to learn from or to judge by.
+    TooFewRows,
+    /// The challenger does not beat what needs no model.
+    BelowBaseline,
+    /// The challenger is not better, or not by enough to matter.
+    NoBetter,
+    /// The challenger is better, and chance may explain it.
+    WithinChance,
+    /// Another model came to serve while it was trained.
+    ChampionChanged,
+    /// The readings could not be read.
+    LakeUnavailable,
+    /// The process ended meanwhile.
+    Interrupted,
+    /// It could not be trained for another reason.
+    Failed,
+    /// The last challenge began too recently.
+    TooSoon,
+    /// So many challengers lost in a row that the next one waits longer.
+    BackingOff,
+    /// All challenges of the day are used.
+    BudgetExhausted,
+    /// One is being trained.
+    Running,
+}
+
+impl Code {
+    /// As the log and the metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::AccuracyLow => "accuracy_low",
+            Self::Drift => "drift",
+            Self::RecentPromotion => "recent_promotion",
+            Self::Judged => "judged",
+            Self::ChallengerWins => "challenger_wins",
+            Self::TooFewFailures => "too_few_failures",
+            Self::TooFewRows => "too_few_rows",
+            Self::BelowBaseline => "below_baseline",
+            Self::NoBetter => "no_better",
+            Self::WithinChance => "within_chance",
+            Self::ChampionChanged => "champion_changed",
+            Self::LakeUnavailable => "lake_unavailable",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::TooSoon => "too_soon",
+            Self::BackingOff => "backing_off",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// Numbers that a decision was taken by.
+pub type Figures = BTreeMap<String, f64>;
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -43,8 +142,33 @@ pub struct Entry {
     pub version: String,
     /// The version that served before it.
     pub previous: String,
+    /// Why, for machines.
+    #[serde(default)]
+    pub code: Code,
     /// Why, in words.
     pub reason: String,
+    /// The challenger that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenger: Option<String>,
+    /// What it was decided by.
+    #[serde(default, skip_serializing_if = "Figures::is_empty")]
+    #[schema(value_type = Object)]
+    pub figures: Figures,
+}
+
+/// What is to be written down.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What.
+    pub action: Action,
+    /// Why, for machines.
+    pub code: Code,
+    /// Why, in words.
+    pub reason: String,
+    /// The challenger that it is about.
+    pub challenger: Option<String>,
+    /// What it was decided by.
+    pub figures: Figures,
 }
 
 /// A registry that cannot do what is asked.
@@ -80,6 +204,7 @@ impl History {
                 Action::Rollback => {
                     stack.pop();
                 }
+                Action::Train | Action::Judge | Action::Discard | Action::Hold => {}
             }
         }
         stack
@@ -167,7 +292,7 @@ impl Registry {
     ///
     /// # Errors
     /// It serves already, is not usable, or the lake cannot take it.
-    pub async fn promote(&self, version: &str, reason: &str, now_us: i64) -> Result<Entry, RegistryError> {
+    pub async fn promote(&self, version: &str, why: Draft, now_us: i64) -> Result<Entry, RegistryError> {
         self.model(version).await?;
         let built_in = built_in_version()?;
         let mut history = History::default();
@@ -176,14 +301,14 @@ impl Registry {
         if previous == version {
             return Err(RegistryError::Refused(format!("{version} serves already")));
         }
-        self.decide(&history, Action::Promote, version, &previous, reason, now_us).await
+        self.write(&history, Draft { action: Action::Promote, ..why }, version, &previous, now_us).await
     }
 
     /// Lets the former champion serve again.
     ///
     /// # Errors
     /// There is none, it is not usable any more, or the lake cannot take it.
-    pub async fn roll_back(&self, reason: &str, now_us: i64) -> Result<Entry, RegistryError> {
+    pub async fn roll_back(&self, why: Draft, now_us: i64) -> Result<Entry, RegistryError> {
         let built_in = built_in_version()?;
         let mut history = History::default();
         self.update(&mut history).await?;
@@ -193,33 +318,57 @@ impl Registry {
         };
         let version = champions.last().copied().unwrap_or(&built_in).to_owned();
         self.model(&version).await?;
-        self.decide(&history, Action::Rollback, &version, &previous, reason, now_us).await
+        self.write(&history, Draft { action: Action::Rollback, ..why }, &version, &previous, now_us).await
     }
 
-    async fn decide(
+    /// Writes down a step that does not change which version serves. `history` is brought up to
+    /// date before and after.
+    ///
+    /// # Errors
+    /// The lake cannot take it.
+    pub async fn note(&self, history: &mut History, draft: Draft, now_us: i64) -> Result<Entry, RegistryError> {
+        let built_in = built_in_version()?;
+        self.update(history).await?;
+        let champion = history.champion(&built_in).to_owned();
+        let entry = self.write(history, draft, &champion, &champion, now_us).await?;
+        self.update(history).await?;
+        Ok(entry)
+    }
+
+    async fn write(
         &self,
         history: &History,
-        action: Action,
+        draft: Draft,
         version: &str,
         previous: &str,
-        reason: &str,
         now_us: i64,
     ) -> Result<Entry, RegistryError> {
         let at_us = now_us.max(newest_us(&history.newest) + 1);
         let entry = Entry {
             at: rfc3339(at_us),
-            action,
+            action: draft.action,
             version: version.to_owned(),
             previous: previous.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let word = match action {
-            Action::Promote => "promote",
-            Action::Rollback => "rollback",
+            code: draft.code,
+            reason: draft.reason,
+            challenger: draft.challenger,
+            figures: draft.figures,
         };
         let text = serde_json::to_vec(&entry).map_err(|e| RegistryError::Refused(e.to_string()))?;
-        self.lake.put_document(LOG, &format!("{at_us:020}-{word}.json"), text).await?;
+        self.lake.put_document(LOG, &format!("{at_us:020}-{}.json", draft.action.as_str()), text).await?;
         Ok(entry)
+    }
+}
+
+impl Draft {
+    /// Of somebody who asks for a promotion or a rollback, which sets the action.
+    pub fn requested(reason: &str) -> Self {
+        Self::of(Action::Hold, Code::Requested, reason)
+    }
+
+    /// Without challenger and figures.
+    pub fn of(action: Action, code: Code, reason: &str) -> Self {
+        Self { action, code, reason: reason.to_owned(), challenger: None, figures: Figures::new() }
     }
 }
 
@@ -266,18 +415,22 @@ mod tests {
         for (version, bias) in [("a", 1.0), ("b", 2.0)] {
             registry.register(&model(version, bias)).await.unwrap();
             // At one instant, too, decisions have an order.
-            registry.promote(version, "test", 5).await.unwrap();
+            registry.promote(version, Draft::requested("test"), 5).await.unwrap();
         }
         assert_eq!(registry.versions().await.unwrap(), ["a", "b"]);
         let mut history = History::default();
         registry.update(&mut history).await.unwrap();
         assert_eq!((history.champions(), history.champion("x")), (vec!["a", "b"], "b"));
-        let entry = registry.roll_back("worse", 5).await.unwrap();
+        let entry = registry.roll_back(Draft::requested("worse"), 5).await.unwrap();
         assert_eq!((entry.version.as_str(), entry.previous.as_str()), ("a", "b"));
         registry.update(&mut history).await.unwrap();
         assert_eq!((history.entries.len(), history.champion("x")), (3, "a"));
-        assert_eq!(registry.roll_back("", 6).await.unwrap().version, "failure-v1");
-        assert!(registry.roll_back("", 7).await.unwrap_err().to_string().contains("no predecessor"));
+        let figures = Figures::from([("gain".to_owned(), 0.02)]);
+        let judged = Draft { figures, ..Draft::of(Action::Judge, Code::Judged, "") };
+        registry.note(&mut history, judged, 1).await.unwrap();
+        assert_eq!((history.entries[3].figures["gain"], history.champion("x")), (0.02, "a"), "nothing else serves");
+        assert_eq!(registry.roll_back(Draft::requested(""), 6).await.unwrap().version, "failure-v1");
+        assert!(registry.roll_back(Draft::requested(""), 7).await.unwrap_err().to_string().contains("no predecessor"));
     }
 
     #[tokio::test]
@@ -290,10 +443,12 @@ mod tests {
         assert!(refused(registry.register(&model("a", 2.0)).await.unwrap_err()).contains("another model"));
         assert!(refused(registry.register(&model("../a", 2.0)).await.unwrap_err()).contains("no version"));
         assert!(refused(registry.register(&model("failure-v1", 2.0)).await.unwrap_err()).contains("built in"));
-        assert!(refused(registry.promote("nope", "", 1).await.unwrap_err()).contains("nope"));
-        assert!(refused(registry.promote("failure-v1", "", 1).await.unwrap_err()).contains("already"));
+        assert!(refused(registry.promote("nope", Draft::requested(""), 1).await.unwrap_err()).contains("nope"));
+        assert!(
+            refused(registry.promote("failure-v1", Draft::requested(""), 1).await.unwrap_err()).contains("already")
+        );
         std::fs::write(dir.path().join("models/broken.json"), "{}").unwrap();
-        assert!(registry.promote("broken", "", 1).await.is_err());
+        assert!(registry.promote("broken", Draft::requested(""), 1).await.is_err());
         assert_eq!(registry.versions().await.unwrap(), ["a", "broken"]);
     }
 }

@@ -22,6 +22,9 @@ fn headline(report: &Report) -> String {
     if report.verdict() == Verdict::Drift && unknown > 0 {
         words.push_str(&format!(", {unknown} more cannot be judged"));
     }
+    if report.together.is_some_and(|t| t.drifted) {
+        words.push_str(", and in the columns together");
+    }
     words
 }
 

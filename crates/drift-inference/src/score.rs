@@ -9,7 +9,7 @@ use stats::{
 };
 
 use crate::{
-    collect::{Choices, CurrentTable, Profile},
+    collect::{Choices, Compared, CurrentTable, Profile, TogetherDrift},
     table::{self, Format, TableError},
 };
 
@@ -70,6 +70,12 @@ pub struct Report {
     pub features: Vec<Feature>,
     /// Columns that only the compared file has.
     pub new_columns: Vec<String>,
+    /// The columns of numbers together; none where there are too few, or too many.
+    pub together: Option<TogetherDrift>,
+    /// What else is to be said of both, a sentence each.
+    pub remarks: Vec<String>,
+    /// From where on something counts, in words.
+    pub rule: String,
 }
 
 impl Report {
@@ -85,9 +91,10 @@ impl Report {
         choices: &Choices,
         options: Options,
     ) -> Result<Self, TableError> {
-        let mut table = CurrentTable::new(&profile.columns, options.binning, choices.clone());
+        let together = profile.together.as_ref();
+        let mut table = CurrentTable::new(&profile.columns, together, options.binning, choices.clone());
         let current_rows = table::read(current, format, &mut table)?.div_ceil(choices.thin.max(1));
-        let (columns, new_columns) = table.finish();
+        let Compared { columns, new: new_columns, together } = table.finish();
         let file = current.display();
         let mut features: Vec<Feature> = profile.columns.iter().map(|r| missing_column(r, &file.to_string())).collect();
         for column in columns {
@@ -111,12 +118,20 @@ impl Report {
             options,
             features,
             new_columns,
+            together,
+            remarks: Vec::new(),
+            rule: format!(
+                "PSI counts from the larger of 0.1 and what chance stays below with probability {}; p-values are \
+                 adjusted for the number of features (Benjamini-Hochberg) and count below {} where the effect is 0.1 \
+                 or more.",
+                options.confidence, options.alpha
+            ),
         })
     }
 
     /// What is said in the end.
     pub fn verdict(&self) -> Verdict {
-        if self.features.iter().any(|f| f.drift.drifted == Some(true)) {
+        if self.features.iter().any(|f| f.drift.drifted == Some(true)) || self.together.is_some_and(|t| t.drifted) {
             Verdict::Drift
         } else if self.features.iter().any(|f| f.drift.drifted.is_none()) {
             Verdict::CannotTell
@@ -149,6 +164,7 @@ impl Report {
             "confidence": self.options.confidence,
             "alpha": self.options.alpha,
             "new_columns": self.new_columns,
+            "together": self.together,
             "features": features,
         })
     }

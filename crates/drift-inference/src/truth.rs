@@ -83,6 +83,11 @@ impl<T> TruthQueue<T> {
         resolved
     }
 
+    /// What was said and waits for its truth.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.pending.iter().map(|p| &p.said)
+    }
+
     /// Predictions that wait.
     pub fn len(&self) -> usize {
         self.pending.len()

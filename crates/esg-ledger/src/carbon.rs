@@ -55,7 +55,7 @@ pub fn built_in(now_us: i64) -> FactorSet<'static> {
     ];
     seal(FactorSet {
         avoided_assumption: Some(Cow::Borrowed(
-            "each failure that a warning avoided would have scrapped the parts of one hour at the machine's usual rate",
+            "each failure that a reduced load avoided would have scrapped 6 parts: the one in the machine and those made until it is in tolerance again",
         )),
         factors,
         set_at_us: now_us,

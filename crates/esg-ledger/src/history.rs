@@ -332,14 +332,17 @@ impl History {
 
     fn gap_open(&mut self, g: &GapOpen<'_>) -> Result<(), HistoryError> {
         let m = known(&mut self.machines, &g.machine_id)?;
-        if m.gap.is_some() {
-            return Err(fault(Fault::Gap, format!("machine {}: a gap is open already", g.machine_id)));
-        }
-        if g.from_us != m.end_us {
-            let message = format!(
-                "machine {}: the gap starts at {} µs, but the last interval ended at {} µs",
-                g.machine_id, g.from_us, m.end_us
-            );
+        // A gap may follow a gap: nothing came of what had ended the first.
+        let (from_us, what) = match m.gap {
+            None => (m.end_us, "the last interval ended"),
+            Some(Gap { until_us: Some(until), .. }) => (until, "the last gap was closed"),
+            Some(Gap { until_us: None, .. }) => {
+                return Err(fault(Fault::Gap, format!("machine {}: a gap is open already", g.machine_id)));
+            }
+        };
+        if g.from_us != from_us {
+            let message =
+                format!("machine {}: the gap starts at {} µs, but {what} at {from_us} µs", g.machine_id, g.from_us);
             return Err(fault(Fault::Gap, message));
         }
         m.gap = Some(Gap { from_us: g.from_us, until_us: None });
@@ -395,21 +398,25 @@ impl History {
         }
         let jump = if same_boot { r.seq - m.seq - 1 } else { 0 };
         let machine_id: Cow<'static, str> = Cow::Owned(r.machine_id.to_string());
+        // Where the gap that is open, or that has to be opened, begins.
+        let (from_us, open) = match m.gap {
+            None if jump > 0 || r.start_us > m.end_us => (m.end_us, true),
+            Some(Gap { from_us, until_us: None }) => (from_us, false),
+            Some(Gap { until_us: Some(until), .. }) if r.start_us > until => (until, true),
+            _ => return Vec::new(),
+        };
         let mut out = Vec::new();
-        let hole = jump > 0 || r.start_us > m.end_us;
-        match m.gap {
-            None if hole => out.push(Entry::GapOpen(GapOpen {
+        if open {
+            out.push(Entry::GapOpen(GapOpen {
                 declared_by: DeclaredBy::Ledger,
-                from_us: m.end_us,
+                from_us,
                 machine_id: machine_id.clone(),
                 reason: Cow::Borrowed(if same_boot { "sequence_jump" } else { "restart" }),
-            })),
-            Some(Gap { until_us: None, .. }) => {}
-            _ => return out,
+            }));
         }
         out.push(Entry::GapClose(GapClose {
             declared_by: DeclaredBy::Ledger,
-            from_us: m.end_us,
+            from_us,
             machine_id,
             missing: same_boot.then_some(jump),
             until_us: r.start_us,
@@ -422,8 +429,13 @@ impl History {
         let mut ids: Vec<_> = self
             .machines
             .iter()
-            .filter(|(_, m)| m.gap.is_none() && now_us - m.end_us > limit_us)
-            .map(|(id, m)| (id.clone(), m.end_us))
+            .filter_map(|(id, m)| {
+                let since = match m.gap {
+                    None => m.end_us,
+                    Some(gap) => gap.until_us?,
+                };
+                (now_us - since > limit_us).then(|| (id.clone(), since))
+            })
             .collect();
         ids.sort();
         let open = |(id, from_us)| {
@@ -556,6 +568,37 @@ mod tests {
         history.admit(&bridge[0], &mut none).unwrap();
         history.admit(&Entry::Reading(next), &mut none).unwrap();
         assert_eq!((history.machines()["m"].gaps, history.machines()["m"].gap_us), (0, 0));
+    }
+
+    #[test]
+    fn a_gap_that_nothing_followed_is_followed_by_another() {
+        let mut history = started();
+        let end = history.machines()["m"].end_us;
+        let id = || Cow::Borrowed("m");
+        let open =
+            |from_us| Entry::GapOpen(GapOpen { from_us, machine_id: id(), reason: "r".into(), ..GapOpen::default() });
+        let closed = end + 5_000_000;
+        let close = GapClose { from_us: end, until_us: closed, machine_id: id(), ..GapClose::default() };
+        for entry in [open(end), Entry::GapClose(close)] {
+            history.admit(&entry, &mut none).unwrap();
+        }
+        // Its producer was killed before it told what came then, and tells of something later.
+        let mut next = testing::reading("m", 2);
+        (next.start_us, next.end_us, next.boot_id) = (closed + 3_000_000, closed + 4_000_000, "b2".into());
+        assert_eq!(
+            history.clone().admit(&Entry::Reading(next.clone()), &mut none).unwrap_err().fault,
+            Fault::UndeclaredGap
+        );
+        assert_eq!(history.silent(closed + 2_000_000, 1_000_000), history.silent(closed + 9_000_000, 1_000_000));
+        assert_eq!(history.silent(closed, 1_000_000), []);
+        assert_eq!(history.clone().admit(&open(end), &mut none).unwrap_err().fault, Fault::Gap);
+        let bridge = history.bridge(&next);
+        assert_eq!(bridge.iter().map(Entry::kind).collect::<Vec<_>>(), ["gap_open", "gap_close"]);
+        for entry in &bridge {
+            history.admit(&Entry::parse(&entry.to_bytes()).unwrap(), &mut none).unwrap();
+        }
+        history.admit(&Entry::Reading(next), &mut none).unwrap();
+        assert_eq!((history.machines()["m"].gaps, history.machines()["m"].gap_us), (2, 8_000_000));
     }
 
     #[test]

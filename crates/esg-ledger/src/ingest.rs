@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::{
     canonical::canonicalize,
     entry::Entry,
-    history::{Earlier, Fault, History},
+    history::{Earlier, Fault, Gap, History},
 };
 
 /// What the ledger accepts, beyond what every entry must be.
@@ -56,6 +56,9 @@ pub fn decide(history: &mut History, policy: &Policy, now_us: i64, sent: &[u8], 
     if let Some(reason) = outside(policy, now_us, &entry) {
         return Decision::Refuse(reason);
     }
+    if let Some(reason) = told_before(history, &entry) {
+        return Decision::Duplicate(reason);
+    }
     let mut out = Vec::new();
     if let Entry::Reading(reading) = &entry {
         // Tried on its own first: a reading that is refused must leave no gap records behind.
@@ -85,6 +88,21 @@ pub fn decide(history: &mut History, policy: &Policy, now_us: i64, sent: &[u8], 
 
 fn refuse(fault: Fault, message: String) -> Decision {
     if fault == Fault::Duplicate { Decision::Duplicate(message) } else { Decision::Refuse(message) }
+}
+
+/// Gap records have no sequence number: that one was there before shows by the data after it, or by
+/// the gap that is open already (the ledger may have been faster than its producer).
+fn told_before(history: &History, entry: &Entry<'_>) -> Option<String> {
+    let machine = history.machines().get(entry.machine_id()?)?;
+    let told = match entry {
+        Entry::GapOpen(g) => g.from_us < machine.end_us || machine.gap.is_some_and(|gap| g.from_us <= gap.from_us),
+        Entry::GapClose(g) => {
+            let same = |gap: Gap| g.until_us <= gap.from_us || gap.until_us == Some(g.until_us);
+            g.until_us <= machine.end_us || machine.gap.is_some_and(same)
+        }
+        _ => false,
+    };
+    told.then(|| format!("machine {}: the log tells of this gap already", entry.machine_id().unwrap_or_default()))
 }
 
 /// Why an entry is outside what the policy allows.
@@ -172,6 +190,39 @@ mod tests {
         assert!(refused(send(long.as_bytes())).contains("more than the 65535 that fit"));
         assert!(refused(send(&vec![b' '; 300_000])).contains("more than the 65535 that fit"));
         assert!(refused(send(b"\xff")).contains("UTF-8"));
+    }
+
+    #[test]
+    fn a_producer_may_repeat_gap_records_as_well() {
+        use crate::entry::{DeclaredBy, GapClose, GapOpen};
+        let mut history = started();
+        let end = history.machines()["m"].end_us;
+        let open = |from_us| {
+            Entry::GapOpen(GapOpen {
+                from_us,
+                machine_id: "m".into(),
+                reason: "sensor_silent".into(),
+                ..GapOpen::default()
+            })
+        };
+        let close = |until_us| {
+            let (machine_id, declared_by) = ("m".into(), DeclaredBy::Producer);
+            Entry::GapClose(GapClose { declared_by, from_us: end, machine_id, missing: None, until_us })
+        };
+        let mut next = testing::reading("m", 2);
+        (next.start_us, next.end_us) = (end + 5_000_000, end + 6_000_000);
+        let sent = [open(end), close(end + 5_000_000), Entry::Reading(next)].map(|e| e.to_bytes());
+        let mut send = |bytes: &[u8]| decide(&mut history, &Policy::default(), testing::START_US, bytes, &mut none);
+        // Each again at once, and everything again at the end.
+        for bytes in &sent {
+            assert!(matches!(send(bytes), Decision::Append(_)));
+            assert!(matches!(send(bytes), Decision::Duplicate(_)));
+        }
+        for bytes in &sent {
+            assert!(matches!(send(bytes), Decision::Duplicate(_)));
+        }
+        assert!(refused(send(&open(end + 9_000_000).to_bytes())).contains("the gap starts at"));
+        assert_eq!(history.size(), 5);
     }
 
     #[test]

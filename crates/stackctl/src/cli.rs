@@ -52,12 +52,34 @@ pub enum Command {
     Verify(JsonArgs),
     /// Print one secret of the running stack.
     Secret {
-        /// grafana-admin, alert-bot-webhook, alert-bot-operator or faults.
+        /// grafana-admin, alert-bot-webhook, alert-bot-operator, faults, machines or ledger.
         name: String,
     },
+    /// Look at the ESG ledger of the running stack.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Make or show secrets inside the one-shot container.
     #[command(subcommand, hide = true)]
     Secrets(SecretsCommand),
+}
+
+/// `ledger …`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Print the folder that holds the log.
+    Path,
+    /// Print the log's public verifier key, as the witness remembers it.
+    Key {
+        /// The witness's own key instead.
+        #[arg(long)]
+        witness: bool,
+    },
+    /// Check every entry, tile and signature, the witness's too; the exit code is that of `esg-ledger verify`.
+    Verify {
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Options of `up`.
@@ -153,7 +175,11 @@ pub struct ScenarioArgs {
     /// Run each so often, one after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub times: u32,
-    /// How long to wait for a stack that is not at rest, such as for a budget of actions to be given back.
+    /// Leave the alert-bot's budgets as they are, and wait for those that are used up. Otherwise the operator's token
+    /// gives back what would hold the action that a scenario waits for.
+    #[arg(long)]
+    pub no_release: bool,
+    /// How long to wait for a stack that is not at rest.
     #[arg(long, default_value = "4m", value_parser = humantime::parse_duration)]
     pub patience: Duration,
     /// Print JSON for programs.

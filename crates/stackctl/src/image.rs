@@ -92,13 +92,23 @@ pub fn wanted<'a>(services: impl IntoIterator<Item = &'a Service>, vars: &Vars) 
     found
 }
 
-/// Our own programs that these services run: image name as compose resolves it, and program.
-pub fn own<'a>(services: impl IntoIterator<Item = &'a Service>, vars: &Vars) -> Vec<(String, String)> {
+/// Programs of our own: image name as compose resolves it, and program.
+pub type Programs = Vec<(String, String)>;
+
+/// Our own programs that these services run.
+pub fn own<'a>(services: impl IntoIterator<Item = &'a Service>, vars: &Vars) -> Programs {
     let built = services.into_iter().filter_map(|service| {
         let program = service.builds.clone()?;
         Some((dotenv::expand(&service.image, vars), program))
     });
     built.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The same in two parts: what a service named in `core` runs, and what only others do.
+pub fn own_of_core(services: &[&Service], core: &[String], vars: &Vars) -> (Programs, Programs) {
+    let first = own(services.iter().copied().filter(|service| core.contains(&service.name)), vars);
+    let rest = own(services.iter().copied(), vars).into_iter().filter(|program| !first.contains(program)).collect();
+    (first, rest)
 }
 
 /// The registry host of an image name, as Docker reads it.

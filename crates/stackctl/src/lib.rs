@@ -16,6 +16,7 @@ pub mod exec;
 pub mod image;
 pub mod incident;
 pub mod layout;
+pub mod ledger;
 pub mod load;
 pub mod lock;
 pub mod obtain;
@@ -107,6 +108,7 @@ async fn dispatch(command: Command) -> Result<u8> {
         Command::Doctor(args) => doctor::run(&site, args.json).await,
         Command::Verify(args) => verify::run(&site, args.json).await,
         Command::Secret { name } => secrets::print(&site, &name).await.map(|()| 0),
+        Command::Ledger(command) => ledger::run(&site, command).await,
         Command::Secrets(_) => Ok(0),
     }
 }

@@ -265,11 +265,11 @@ impl Obtain {
         built
     }
 
-    /// Builds our own programs on the host and puts each into a minimal image, tagged as compose
-    /// expects it. Unchanged programs keep their image.
-    pub async fn own_local(&self, programs: Vec<(String, String)>) -> Result<()> {
-        let step = self.progress.step("rust services");
-        let built = self.cargo_build(&programs, &step).await;
+    /// Builds our own `programs`, some of `all`, on the host and puts each into a minimal image, tagged as
+    /// compose expects it. Unchanged programs keep their image.
+    pub async fn own_local(&self, which: &str, programs: &[(String, String)], all: &[(String, String)]) -> Result<()> {
+        let step = self.progress.step(format!("{which} rust services"));
+        let built = self.cargo_build(programs, all, &step).await;
         let folder = match built {
             Ok(folder) => {
                 step.done("built on the host");
@@ -281,9 +281,9 @@ impl Obtain {
             }
         };
         let Some(recipe) = self.recipes.get("service")? else { bail!("deploy/local/service is missing") };
-        let step = self.progress.step("service images");
+        let step = self.progress.step(format!("{which} service images"));
         let mut made = 0;
-        for (image, program) in &programs {
+        for (image, program) in programs {
             step.detail(program);
             let binary = if program == OURSELVES { std::env::current_exe()? } else { folder.join(program) };
             let repository = image.split(':').next().unwrap_or(image);
@@ -308,8 +308,14 @@ impl Obtain {
         Ok(())
     }
 
-    /// The folder of the finished programs.
-    async fn cargo_build(&self, programs: &[(String, String)], step: &Step) -> Result<PathBuf> {
+    /// The folder of the finished programs. All packages are named whichever programs are built: what they
+    /// share is compiled once, with the features that all of them need together.
+    async fn cargo_build(
+        &self,
+        programs: &[(String, String)],
+        all: &[(String, String)],
+        step: &Step,
+    ) -> Result<PathBuf> {
         if exec::which("cargo").is_none() {
             bail!("cargo is not on the PATH; install Rust from https://rustup.rs");
         }
@@ -317,8 +323,10 @@ impl Obtain {
         let (profile, folder) = if self.site.debug { ("dev", "debug") } else { ("release", "release") };
         let mut command = exec::command("cargo", ["build", "--locked", "--profile", profile]);
         command.current_dir(&self.site.root).env("CARGO_TARGET_DIR", &target).env("CARGO_TERM_COLOR", "never");
-        for (_, program) in programs.iter().filter(|(_, program)| program != OURSELVES) {
-            command.args(["-p", program]);
+        for (option, names) in [("-p", all), ("--bin", programs)] {
+            for (_, program) in names.iter().filter(|(_, program)| program != OURSELVES) {
+                command.args([option, program]);
+            }
         }
         let report = step.reporter();
         exec::logged(command, &self.site.logs().join("cargo.log"), move |line| report(line)).await?;

@@ -44,7 +44,9 @@ const SECRETS: &[Secret] = &[
         value: Random(40),
         files: &["lake/secret", "telemetry-generator/lake-secret", "drift-inference/lake-secret"],
     },
-    Secret { value: Random(32), files: &["telemetry-generator/operator"] },
+    Secret { value: Random(32), files: &["telemetry-generator/operator", "alert-bot/machines"] },
+    Secret { value: Random(43), files: &["esg-ledger/token", "telemetry-generator/ledger"] },
+    Secret { value: Random(43), files: &["drift-inference/models", "alert-bot/models"] },
     Secret { value: Random(24), files: &["grafana/admin", "alert-bot/grafana"] },
     Secret { value: Random(43), files: &["grafana/secret-key"] },
     Secret { value: Random(43), files: &["alert-bot/webhook", "alertmanager/webhook"] },
@@ -62,6 +64,9 @@ const PUBLIC: &[(&str, &str)] = &[
     ("alert-bot-webhook", "alert-bot/webhook"),
     ("alert-bot-operator", "alert-bot/operator"),
     ("faults", "transaction-api/faults"),
+    ("models", "drift-inference/models"),
+    ("machines", "telemetry-generator/operator"),
+    ("ledger", "esg-ledger/token"),
 ];
 
 /// The uid that a consumer runs as, one for each: a service that shares the volume still cannot read
@@ -78,6 +83,7 @@ fn uid(consumer: &str, guard: u32) -> u32 {
         "drift-inference" => 10_003,
         "alert-bot" => 10_004,
         "lake" => 10_005,
+        "esg-ledger" => 10_008,
         _ => 10_001,
     }
 }

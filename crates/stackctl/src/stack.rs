@@ -139,6 +139,7 @@ pub const ADDRESSES: &[(&str, &str, u16, &str)] = &[
     ("Loki", "loki", 3100, "/"),
     ("Telemetry generator", "telemetry-generator", 8001, "/metrics"),
     ("Drift inference", "drift-inference", 8002, "/"),
+    ("ESG ledger", "esg-ledger", 8011, "/v1/ledger"),
     ("OTLP gRPC", "otel-collector", 4317, "/"),
 ];
 
@@ -222,7 +223,8 @@ async fn tail(compose: &Compose, service: &str) -> String {
     let logs = compose.command(["logs", "--no-color", "--no-log-prefix", "--tail", "8", service]);
     let text =
         exec::capture(logs, Duration::from_secs(20)).await.map(|out| out.stdout + &out.stderr).unwrap_or_default();
-    text.lines().map(|line| format!("  | {line}\n")).collect()
+    // Compose clears lines that nobody sees.
+    console::strip_ansi_codes(&text).lines().map(|line| format!("  | {line}\n")).collect()
 }
 
 /// `./stack restart SERVICE`.

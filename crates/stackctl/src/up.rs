@@ -59,10 +59,10 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let obtain = Obtain::new(site, &progress)?;
     let core = core_names(&stack);
     let (core_images, rest_images) = images(&stack);
-    let programs =
-        image::own(stack.selected().into_iter().filter(|s| !only_core || core.contains(&s.name)), &stack.vars);
+    let programs = image::own(stack.selected(), &stack.vars);
+    let (first, rest) = image::own_of_core(&stack.selected(), &core, &stack.vars);
     let mut taken = Vec::new();
-    let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, programs), async {
+    let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, "core", &first, &programs), async {
         for wanted in &core_images {
             taken.push((wanted.clone(), obtain.third_party(wanted).await?));
         }
@@ -88,9 +88,14 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
             core_addresses(&stack)
         ));
         let mut taken = Vec::new();
-        for wanted in &rest_images {
-            taken.push((wanted.clone(), obtain.third_party(wanted).await?));
-        }
+        let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, "other", &rest, &programs), async {
+            for wanted in &rest_images {
+                taken.push((wanted.clone(), obtain.third_party(wanted).await?));
+            }
+            anyhow::Ok(())
+        });
+        other?;
+        stack.state.sources = own?;
         remember(&mut stack, taken, &progress)?;
         stand_ins(&mut stack, &obtain, &progress).await?;
         let all: Vec<String> = stack.selected().iter().map(|service| service.name.clone()).collect();
@@ -122,7 +127,7 @@ fn images(stack: &Stack) -> (Vec<image::Wanted>, Vec<image::Wanted>) {
 fn steps(stack: &Stack, only_core: bool) -> usize {
     let (core, rest) = images(stack);
     // Two for our own images, and one for each start.
-    core.len() + 2 + if only_core { 1 } else { rest.len() + 2 }
+    core.len() + 2 + if only_core { 1 } else { rest.len() + 4 }
 }
 
 /// Records where images came from, and says what is left out.
@@ -231,21 +236,23 @@ async fn own_images(
     stack: &Stack,
     obtain: &Obtain,
     progress: &Progress,
-    programs: Vec<(String, String)>,
+    which: &str,
+    programs: &[(String, String)],
+    all: &[(String, String)],
 ) -> Result<Option<String>> {
     let dockerfile = stack.site.root.join("deploy/docker/Dockerfile");
     if !dockerfile.is_file() || !obtain.registry_answers(image::registry("rust")).await {
-        obtain.own_local(programs).await?;
+        obtain.own_local(which, programs, all).await?;
         return Ok(None);
     }
     let root = &stack.site.root;
     let paths = ["crates", "deploy/docker", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|p| root.join(p));
     let hash = recipe::tree_hash(&paths)?;
     let mut present = stack.state.sources.as_deref() == Some(hash.as_str());
-    for (image, _) in &programs {
+    for (image, _) in programs {
         present = present && docker::has_image(image).await;
     }
-    let step = progress.step("service images");
+    let step = progress.step(format!("{which} service images"));
     if present {
         step.done("present");
         return Ok(Some(hash));
@@ -267,7 +274,7 @@ async fn own_images(
         Err(error) => {
             step.failed("docker compose build failed, building on the host instead");
             progress.line(format!("{error:#}"));
-            obtain.own_local(programs).await?;
+            obtain.own_local(which, programs, all).await?;
             Ok(None)
         }
     }

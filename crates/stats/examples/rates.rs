@@ -7,7 +7,7 @@ use stats::{
     calibrate::{block_line, lag_one, thinning},
     cells::Binning,
     compare::{Current, FeatureDrift, Options, compare, judge},
-    profile::{Histogram, Kind, Numbers, Reference, Summary},
+    profile::{Categories, Histogram, Kind, Numbers, Reference, Summary},
 };
 
 /// Standard normal numbers, the same every time.
@@ -63,11 +63,18 @@ fn percent(hits: usize, of: usize) -> String {
 
 fn independent(repetitions: usize, noise: &mut Noise) {
     println!("| N | M | PSI ≥ 0.1 | PSI ≥ χ² critical | KS p < 0.05 | our verdict |\n|---|---|---|---|---|---|");
-    for (n, m) in
-        [(100, 100), (1_000, 100), (1_000, 1_000), (10_000, 100), (10_000, 1_000), (10_000, 10_000), (100_000, 1_000)]
-    {
-        // A reference is drawn anew each time, but for the largest: drawing it is all the work.
-        let of = if n * repetitions > 20_000_000 { repetitions / 5 } else { repetitions };
+    for (n, m) in [
+        (100, 100),
+        (1_000, 100),
+        (1_000, 1_000),
+        (10_000, 100),
+        (10_000, 1_000),
+        (10_000, 10_000),
+        (100_000, 1_000),
+        (100_000, 10_000),
+        (100_000, 100_000),
+    ] {
+        let of = repetitions;
         let mut hits = [0; 4];
         for _ in 0..of {
             let drift = verdict(&freeze(&noise.normals(n)), &noise.normals(m));
@@ -83,25 +90,27 @@ fn independent(repetitions: usize, noise: &mut Noise) {
 }
 
 fn autocorrelated(repetitions: usize, noise: &mut Noise) {
-    const N: usize = 40_000;
-    const M: usize = 300;
     println!(
-        "\n| φ | KS p < 0.05 | PSI ≥ χ² critical | our verdict | PSI ≥ its blocks' 95 % | thinned: KS p < 0.05 |\n|---|---|---|---|---|---|"
+        "\n| φ | N | M | KS p < 0.05 | PSI ≥ χ² critical | our verdict | PSI ≥ its blocks' 95 % | thinned: KS p < 0.05 |\n|---|---|---|---|---|---|---|---|"
     );
-    for phi in [0.0, 0.5, 0.9, 0.98] {
+    let sizes = [(0.0, 40_000, 300), (0.5, 40_000, 300), (0.9, 40_000, 300), (0.98, 40_000, 300)];
+    let more =
+        [(0.9, 4_000, 100), (0.9, 40_000, 1_000), (0.9, 100_000, 100), (0.9, 100_000, 1_000), (0.9, 100_000, 5_000)];
+    for (phi, n, m) in sizes.into_iter().chain(more) {
         let mut hits = [0; 5];
         let mut of = 0;
-        for _ in 0..repetitions / 50 {
-            let rows = noise.ar1(phi, N);
+        // Each reference is looked at from twenty windows.
+        for _ in 0..repetitions.div_ceil(20) {
+            let rows = noise.ar1(phi, n);
             let reference = freeze(&rows);
             let Some(histogram) = reference.deciles.as_ref() else { continue };
-            let Some(line) = block_line(&rows, histogram, M, 0.95) else { continue };
+            let Some(line) = block_line(&rows, histogram, m, 0.95) else { continue };
             let step = thinning(lag_one(&rows).unwrap_or(0.0));
             let thin = |rows: &[f64]| rows.iter().copied().step_by(step).collect::<Vec<_>>();
             let thinned = freeze(&thin(&rows));
-            for _ in 0..50 {
+            for _ in 0..20 {
                 of += 1;
-                let now = noise.ar1(phi, M);
+                let now = noise.ar1(phi, m);
                 let drift = verdict(&reference, &now);
                 let psi = drift.psi.unwrap_or(0.0);
                 hits[0] += usize::from(drift.ks.is_some_and(|k| k.p < 0.05));
@@ -112,20 +121,21 @@ fn autocorrelated(repetitions: usize, noise: &mut Noise) {
             }
         }
         let [a, b, c, d, e] = hits.map(|h| percent(h, of));
-        println!("| {phi} | {a} | {b} | {c} | {d} | {e} |");
+        println!("| {phi} | {n} | {m} | {a} | {b} | {c} | {d} | {e} |");
     }
 }
 
 type Change = fn(&mut Noise) -> f64;
 
 fn power(repetitions: usize, noise: &mut Noise) {
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("none", |n| n.normal()),
         ("mean + 0.1 σ", |n| n.normal() + 0.1),
         ("mean + 0.25 σ", |n| n.normal() + 0.25),
         ("mean + 0.5 σ", |n| n.normal() + 0.5),
         ("σ × 1.5", |n| n.normal() * 1.5),
         ("same mean and σ, exponential", |n| -n.uniform().ln() - 1.0),
+        ("same mean and σ, two humps", |n| if n.uniform() < 0.5 { 0.8 } else { -0.8 } + 0.6 * n.normal()),
         ("5 % missing", |n| if n.uniform() < 0.05 { f64::NAN } else { n.normal() }),
         ("20 % missing", |n| if n.uniform() < 0.2 { f64::NAN } else { n.normal() }),
     ];
@@ -133,12 +143,50 @@ fn power(repetitions: usize, noise: &mut Noise) {
     println!("\n| change | M = 100 | M = 300 | M = 1,000 | M = 10,000 |\n|---|---|---|---|---|");
     for (name, draw) in changes {
         let seen = [100, 300, 1_000, 10_000].map(|m| {
-            let of = if m == 10_000 { repetitions / 5 } else { repetitions };
+            let of = repetitions;
             let drifted = |_: &usize| {
                 let rows: Vec<f64> = (0..m).map(|_| draw(noise)).collect();
                 verdict(&reference, &rows).drifted == Some(true)
             };
             percent((0..of).filter(drifted).count(), of)
+        });
+        println!("| {name} | {} |", seen.join(" | "));
+    }
+}
+
+/// A column of four categories, of which the rarest may become more frequent, or a new one come.
+fn categories(repetitions: usize, noise: &mut Noise) {
+    const BEFORE: [f64; 5] = [0.4, 0.3, 0.2, 0.1, 0.0];
+    let draw = |noise: &mut Noise, shares: [f64; 5], m: usize, take: &mut dyn FnMut(&str)| {
+        for _ in 0..m {
+            let mut rest = noise.uniform();
+            let at = shares.iter().position(|share| {
+                rest -= share;
+                rest < 0.0
+            });
+            take(["a", "b", "c", "d", "new"][at.unwrap_or(0)]);
+        }
+    };
+    let options = Options::default();
+    let mut summary = Categories::default();
+    draw(noise, BEFORE, 20_000, &mut |c| summary.add(c));
+    let reference = Reference::freeze("c", Kind::Text, Summary::Categories(summary));
+    println!("\n| categories | M = 100 | M = 300 | M = 1,000 | M = 10,000 |\n|---|---|---|---|---|");
+    for (name, shares) in [
+        ("none", BEFORE),
+        ("d from 10 to 15 %", [0.35, 0.3, 0.2, 0.15, 0.0]),
+        ("d from 10 to 25 %", [0.25, 0.3, 0.2, 0.25, 0.0]),
+        ("a new one with 5 %", [0.35, 0.3, 0.2, 0.1, 0.05]),
+    ] {
+        let seen = [100, 300, 1_000, 10_000].map(|m| {
+            let drifted = |_: &usize| {
+                let mut current = Current::new(&reference, Binning::Deciles, 16);
+                draw(noise, shares, m, &mut |c| current.category(c));
+                let mut drift = compare(&reference, &current, &options);
+                judge(&mut [&mut drift], &options);
+                drift.drifted == Some(true)
+            };
+            percent((0..repetitions).filter(drifted).count(), repetitions)
         });
         println!("| {name} | {} |", seen.join(" | "));
     }
@@ -173,5 +221,6 @@ fn main() {
     independent(repetitions, &mut noise);
     autocorrelated(repetitions, &mut noise);
     power(repetitions, &mut noise);
+    categories(repetitions, &mut noise);
     outlier(&mut noise);
 }

@@ -76,6 +76,11 @@ impl Cells {
         &self.lower
     }
 
+    /// Fewer cells: those that begin at these lower edges, ascending.
+    pub(crate) fn only(&self, edges: &[usize]) -> Self {
+        Self { lower: edges.iter().filter_map(|i| self.lower.get(*i).copied()).collect(), max: self.max }
+    }
+
     /// Upper edge of the last cell.
     pub fn max(&self) -> f64 {
         self.max

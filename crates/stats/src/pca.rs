@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Share of the variance that the kept components explain.
 pub const EXPLAINED: f64 = 0.65;
 
+/// A row counts as no further away than this.
+const MOST_SIGMAS: f64 = 10.0;
+
 /// A fitted reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pca {
@@ -82,7 +85,8 @@ impl Pca {
         let mut sum = 0.0;
         let mut components = Vec::new();
         for (value, vector) in pairs {
-            if sum >= explained * total && !components.is_empty() {
+            // With all components nothing would be left over, whatever the row.
+            if sum >= explained * total && !components.is_empty() || components.len() + 1 == columns {
                 break;
             }
             sum += value.max(0.0);
@@ -110,16 +114,42 @@ impl Pca {
         Some(rest.iter().map(|z| z * z).sum::<f64>().sqrt())
     }
 
-    /// Mean error of rows, and how many standard errors of the reference it is from the
+    /// The error, but at most the reference's mean and `MOST_SIGMAS` of its deviations: one absurd cell is no drift
+    /// of the whole.
+    pub fn bounded_error(&self, row: &[f64]) -> Option<f64> {
+        let most = self.reference.0 + MOST_SIGMAS * self.reference.1;
+        self.error(row).map(|e| if e.is_nan() { most } else { e.min(most) })
+    }
+
+    /// Mean bounded error of rows, and how many standard errors of the reference it is from the
     /// reference's own; `None` without a usable row.
     pub fn shift(&self, rows: &[Vec<f64>]) -> Option<(f64, f64)> {
-        let errors: Vec<f64> = rows.iter().filter_map(|r| self.error(r)).collect();
+        let errors: Vec<f64> = rows.iter().filter_map(|r| self.bounded_error(r)).collect();
         if errors.is_empty() || self.reference.1 <= 0.0 {
             return None;
         }
         let n = errors.len() as f64;
         let mean = errors.iter().sum::<f64>() / n;
         Some((mean, (mean - self.reference.0) / (self.reference.1 / n.sqrt())))
+    }
+
+    /// Mean error of the reference's own rows, and its standard deviation.
+    pub fn reference(&self) -> (f64, f64) {
+        self.reference
+    }
+
+    /// Checks what was read from outside.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn check(&self, columns: usize) -> Result<(), String> {
+        let fits = |v: &[f64]| v.len() == columns && v.iter().all(|x| x.is_finite());
+        let all = fits(&self.means) && fits(&self.deviations) && self.components.iter().all(|c| fits(c));
+        if all && self.deviations.iter().all(|d| *d > 0.0) && self.reference.1 >= 0.0 && self.reference.0.is_finite() {
+            Ok(())
+        } else {
+            Err(format!("principal components must be of {columns} finite numbers"))
+        }
     }
 
     /// Components kept.
@@ -182,6 +212,20 @@ mod tests {
         let (_, same) = pca.shift(&rows(1.0)).unwrap();
         let (_, turned) = pca.shift(&rows(-1.0)).unwrap();
         assert!(same.abs() < 1e-9 && turned > 10.0, "{same} {turned}");
+    }
+
+    #[test]
+    fn one_absurd_row_is_bounded_and_something_is_always_left_over() {
+        let pca = Pca::fit(&rows(1.0), EXPLAINED).unwrap();
+        let mut odd = rows(1.0);
+        odd[7] = vec![1e308, -1e308, 1e308];
+        let (mean, _) = pca.shift(&odd).unwrap();
+        assert!((mean - pca.reference().0).abs() <= 14.0 * pca.reference().1 / 400.0);
+        let alone: Vec<Vec<f64>> = rows(1.0).into_iter().map(|r| vec![r[0], r[2]]).collect();
+        let pca = Pca::fit(&alone, 0.99).unwrap();
+        assert!(pca.components() == 1 && pca.reference().1 > 0.1);
+        pca.check(2).unwrap();
+        assert!(pca.check(3).is_err());
     }
 
     #[test]

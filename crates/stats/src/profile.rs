@@ -253,8 +253,22 @@ impl Histogram {
     /// Both over about `cells` cells: neighbours are put together until they hold their share of
     /// this one's rows. Underflow and overflow stay as they are.
     pub fn coarse(&self, other: &Self, cells: usize) -> (Vec<u64>, Vec<u64>) {
+        let (mine, others, _) = self.put_together(other, cells);
+        (mine, others)
+    }
+
+    /// The same as histograms over the cells that were put together.
+    pub fn coarse_pair(&self, other: &Self, cells: usize) -> (Self, Self) {
+        let (mine, others, edges) = self.put_together(other, cells);
+        let cells = self.cells.only(&edges);
+        (Self { cells: cells.clone(), counts: mine }, Self { cells, counts: others })
+    }
+
+    /// Counts of both, and which of the lower edges are left.
+    fn put_together(&self, other: &Self, cells: usize) -> (Vec<u64>, Vec<u64>, Vec<usize>) {
         let rows = self.counts.iter().sum::<u64>();
-        let (mut mine, mut others) = (Vec::new(), Vec::new());
+        let (mut mine, mut others, mut edges) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first = 0;
         let (mut a, mut b, mut held) = (0, 0, 0);
         let last = self.counts.len().saturating_sub(1);
         for (i, (x, y)) in self.counts.iter().zip(&other.counts).enumerate() {
@@ -264,9 +278,14 @@ impl Histogram {
                 mine.push(a);
                 others.push(b);
                 (a, b) = (0, 0);
+                // Cell i begins at lower edge i − 1; underflow and overflow have none.
+                if i > 0 && i < last {
+                    edges.push(first - 1);
+                }
+                first = i + 1;
             }
         }
-        (mine, others)
+        (mine, others, edges)
     }
 }
 
@@ -381,6 +400,12 @@ mod tests {
         let (x, y) = fine.coarse(&now, 10);
         assert_eq!((x.iter().sum::<u64>(), y.iter().sum::<u64>()), (4_000, 1_500));
         assert_eq!((x.len(), x[0], y[y.len() - 1]), (12, 0, now.counts[201]));
+        let (p, q) = fine.coarse_pair(&now, 10);
+        assert_eq!((&p.counts, &q.counts, p.cells.count()), (&x, &y, 12));
+        // Counting anew over the cells that are left gives the same.
+        let mut again = Histogram::new(p.cells.clone());
+        (0..4_000).for_each(|i| again.add(f64::from(i * 7 % 1_009)));
+        assert_eq!(again, p);
         assert!(x[1..11].iter().all(|c| (380..=420).contains(c)), "{x:?}");
         assert_eq!(fine.ks(&Histogram::new(Cells::of(&a.sample.ordered(), Binning::EqualWidth).unwrap())), None);
     }

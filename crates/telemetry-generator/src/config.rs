@@ -1,9 +1,14 @@
 //! Settings of the process.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use lake::config::LakeArgs;
-use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret};
+use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional_secret, secret};
+
+use crate::{
+    account::LONGEST_US,
+    evidence::{Factors, Target},
+};
 
 /// Most machines in one process.
 pub const MAX_MACHINES: usize = 100_000;
@@ -45,6 +50,67 @@ pub struct Config {
     /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
+    /// The ledger.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
+}
+
+/// The way to the ledger.
+#[derive(clap::Args, Clone, Debug)]
+pub struct LedgerArgs {
+    /// Address of the ledger; empty sends nothing.
+    #[arg(long = "ledger-url", env = "LEDGER_URL", default_value = "")]
+    pub url: String,
+    /// Token that appending needs.
+    #[arg(long = "ledger-token", env = "LEDGER_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// File with the token.
+    #[arg(long = "ledger-token-file", env = "LEDGER_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// An entry covers this much time; well below the ledger's LEDGER_SILENCE.
+    #[arg(long = "ledger-interval", env = "LEDGER_INTERVAL", default_value = "15s")]
+    pub interval: Duration,
+    /// Region of the factors, for sites that LEDGER_REGIONS does not name.
+    #[arg(long = "ledger-region", env = "LEDGER_REGION", default_value = "default")]
+    pub region: String,
+    /// Regions of single sites, as site-1=DE,site-2=FR.
+    #[arg(long = "ledger-regions", env = "LEDGER_REGIONS", default_value = "")]
+    pub regions: String,
+    /// Factor table (JSON), the same as the ledger's; the built-in one if not given.
+    #[arg(long = "ledger-factors-file", env = "LEDGER_FACTORS_FILE")]
+    pub factors_file: Option<PathBuf>,
+    /// Entries kept while the ledger is down; the oldest beyond are lost and counted.
+    #[arg(long = "ledger-queue-entries", env = "LEDGER_QUEUE_ENTRIES", default_value_t = 50_000)]
+    pub queue_entries: usize,
+}
+
+impl LedgerArgs {
+    /// Where the ledger is and which factors hold; `None` without a ledger.
+    ///
+    /// # Errors
+    /// Names the variable.
+    pub fn open(&self) -> Result<Option<(Target, Factors)>, ConfigError> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        if !self.url.starts_with("http://") {
+            return Err(ConfigError::new("LEDGER_URL", "must start with http://"));
+        }
+        let token = secret("LEDGER_TOKEN", self.token.as_ref(), self.token_file.as_deref())?;
+        let target = Target::new(&self.url, token).map_err(|e| ConfigError::new("LEDGER_URL", e.to_string()))?;
+        let mut by_site = BTreeMap::new();
+        for pair in self.regions.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let (site, region) = pair
+                .split_once('=')
+                .ok_or_else(|| ConfigError::new("LEDGER_REGIONS", format!("{pair:?} is not SITE=REGION")))?;
+            by_site.insert(site.trim().to_owned(), region.trim().to_owned());
+        }
+        let table = esg_ledger::cli::read_factors(self.factors_file.as_deref(), crate::service::now_us())
+            .map_err(|e| ConfigError::new("LEDGER_FACTORS_FILE", format!("{e:#}")))?;
+        let factors =
+            Factors::new(table, self.region.clone(), by_site).map_err(|e| ConfigError::new("LEDGER_REGION", e))?;
+        Ok(Some((target, factors)))
+    }
 }
 
 impl Config {
@@ -76,8 +142,16 @@ impl Service for Config {
         if self.buffer_readings < self.machines {
             return Err(ConfigError::new("BUFFER_READINGS", "must hold one reading of each machine at least"));
         }
+        let longest = LONGEST_US as f64 / 1e6;
+        if !(tick..=longest).contains(&self.ledger.interval.as_secs_f64()) {
+            return Err(ConfigError::new("LEDGER_INTERVAL", "must be between TICK_INTERVAL and 1h"));
+        }
+        if self.ledger.queue_entries == 0 {
+            return Err(ConfigError::new("LEDGER_QUEUE_ENTRIES", "must be at least 1"));
+        }
         self.token()?;
         self.lake.settings()?;
+        self.ledger.open()?;
         Ok(())
     }
 }
@@ -103,5 +177,20 @@ mod tests {
         assert!(check(&["--buffer-readings", "1"]).starts_with("BUFFER_READINGS: "));
         assert!(check(&["--operator-token-file", "/nonexistent"]).starts_with("OPERATOR_TOKEN_FILE: "));
         assert!(check(&["--lake-bucket", "B"]).starts_with("LAKE_BUCKET: "));
+        let ledger = ["--ledger-url", "http://l", "--ledger-token", "t"];
+        assert_eq!(check(&ledger), "");
+        assert!(check(&["--ledger-url", "ftp://l"]).starts_with("LEDGER_URL: "));
+        assert!(check(&["--ledger-url", "http://l"]).starts_with("LEDGER_TOKEN"));
+        for (name, value, variable) in [
+            ("--ledger-interval", "2h", "LEDGER_INTERVAL: "),
+            ("--ledger-region", "XX", "LEDGER_REGION: "),
+            ("--ledger-regions", "site-1", "LEDGER_REGIONS: "),
+            ("--ledger-regions", "site-1=XX", "LEDGER_REGION: "),
+            ("--ledger-factors-file", "/nonexistent", "LEDGER_FACTORS_FILE: "),
+            ("--ledger-queue-entries", "0", "LEDGER_QUEUE_ENTRIES: "),
+        ] {
+            let said = check(&[&ledger[..], &[name, value]].concat());
+            assert!(said.starts_with(variable), "{said}");
+        }
     }
 }

@@ -16,11 +16,12 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    account::{Account, Owner, Parts, Record, Standing},
     codes::{CodeCounts, ErrorCode},
     faults::{Active, Faults, SensorFaults},
     gaps::{GapMonitor, Reason},
     machine::{self, Effects, Model, State},
-    output::Output,
+    output::{Output, SCRAP_PER_FAILURE},
     posted::Link,
 };
 
@@ -36,7 +37,7 @@ const MAX_STEP: f64 = 5.0;
 const MAX_CATCH_UP: f64 = 3_600.0;
 
 /// Who a machine is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Unique in the fleet.
     pub machine_id: Arc<str>,
@@ -110,6 +111,8 @@ pub struct Machine {
     pub code: ErrorCode,
     /// What it makes.
     pub output: Output,
+    /// What the ledger is told, where there is one.
+    account: Option<Box<Account>>,
     /// Will it overheat?
     pub forecaster: Forecaster,
     /// Is anything odd about the other sensors?
@@ -174,6 +177,8 @@ pub struct Ticked {
     pub readings: Vec<Reading>,
     /// What happened.
     pub events: Vec<Event>,
+    /// For the ledger.
+    pub records: Vec<Record>,
 }
 
 /// An operator's order to take it easy.
@@ -200,6 +205,10 @@ pub struct Fleet {
     period_us: i64,
     seq: u64,
     last_tick_us: Option<i64>,
+    /// Length of the ledger's intervals, µs; `None` keeps no accounts.
+    account_us: Option<i64>,
+    /// The last records of machines that were taken away.
+    departed: Vec<Record>,
 }
 
 impl Fleet {
@@ -217,6 +226,8 @@ impl Fleet {
             period_us,
             seq: 0,
             last_tick_us: None,
+            account_us: None,
+            departed: Vec::new(),
         };
         fleet.add(count, now_us);
         fleet
@@ -270,6 +281,7 @@ impl Fleet {
             codes: CodeCounts::default(),
             code: ErrorCode::None,
             output: Output::default(),
+            account: None,
             forecaster: Forecaster::staggered(number),
             monitor: Monitor::default(),
             physics: machine::rng_for(self.seed, number as u64, 1),
@@ -281,7 +293,8 @@ impl Fleet {
     /// Takes a machine away, with its faults, its orders and its metrics.
     pub fn remove(&mut self, machine_id: &str) -> bool {
         let Some(index) = self.index_of(machine_id) else { return false };
-        let gone = self.machines.remove(index);
+        let mut gone = self.machines.remove(index);
+        gone.settle(&self.boot_id, &mut self.departed);
         self.linked.remove(&gone.identity.machine_id);
         self.faults.clear(Some(gone.number));
         self.limits.remove(&gone.number);
@@ -322,6 +335,18 @@ impl Fleet {
         events
     }
 
+    /// Keeps accounts for the ledger from now on, by intervals of `every_us`.
+    pub fn keep_accounts(&mut self, every_us: i64) {
+        self.account_us = Some(every_us);
+    }
+
+    /// Ends the intervals that are under way: the process is about to end.
+    pub fn settle_accounts(&mut self) -> Vec<Record> {
+        let mut records = std::mem::take(&mut self.departed);
+        self.machines.iter_mut().for_each(|m| m.settle(&self.boot_id, &mut records));
+        records
+    }
+
     /// What [`Fleet::restore`] needs.
     pub fn keep(&self) -> Vec<Kept> {
         self.machines
@@ -358,10 +383,17 @@ impl Fleet {
         let seconds = (elapsed_us as f64 / 1e6).min(MAX_CATCH_UP);
         let steps = (seconds / MAX_STEP).ceil().max(1.0);
         let undisturbed = self.faults.is_empty() && self.limits.is_empty();
-        let mut ticked = Ticked { readings: Vec::with_capacity(self.machines.len()), events: Vec::new() };
+        let mut ticked = Ticked {
+            readings: Vec::with_capacity(self.machines.len()),
+            events: Vec::new(),
+            records: std::mem::take(&mut self.departed),
+        };
         for m in &mut self.machines {
             if m.link.is_some() {
                 m.expect_post(now_us, &mut ticked.events);
+                if self.account_us.is_some() && m.gaps.open().is_some() {
+                    m.silent(&self.boot_id, &mut ticked.records);
+                }
                 continue;
             }
             let (effects, sensor) = if undisturbed {
@@ -376,6 +408,7 @@ impl Fleet {
             }
             m.update_code(&mut ticked.events);
             let reading = m.measure(&sensor, &self.boot_id, self.seq, now_us);
+            let paused = m.gaps.missed(Reason::Paused);
             if let Some(reason) = m.gaps.due(self.seq, reading.as_ref().map(|r| r.temperature)) {
                 ticked.events.push(Event::Gap { machine_id: m.identity.machine_id.clone(), reason });
             }
@@ -384,6 +417,13 @@ impl Fleet {
             }
             m.take(reading.as_ref(), seconds, &self.settings, &mut ticked.events);
             m.output.watch(m.forecaster.alarmed(), effects.load_limit.is_some());
+            if let Some(every_us) = self.account_us {
+                let missed = (m.gaps.missed(Reason::Paused) > paused).then_some(Reason::Paused);
+                match &reading {
+                    Some(reading) => m.enter(reading, missed, every_us, &self.boot_id, &mut ticked.records),
+                    None => m.silent(&self.boot_id, &mut ticked.records),
+                }
+            }
             ticked.readings.extend(reading);
         }
         ticked
@@ -417,8 +457,8 @@ impl Fleet {
         &self.machines
     }
 
-    pub(crate) fn machine_mut(&mut self, index: usize) -> (&mut Machine, &Settings, &Arc<str>) {
-        (&mut self.machines[index], &self.settings, &self.boot_id)
+    pub(crate) fn machine_mut(&mut self, index: usize) -> (&mut Machine, &Settings, &Arc<str>, Option<i64>) {
+        (&mut self.machines[index], &self.settings, &self.boot_id, self.account_us)
     }
 
     /// Where the machine with this id is in [`Fleet::machines`].
@@ -526,6 +566,45 @@ impl Machine {
             events.push(Event::Overheating { machine_id: self.identity.machine_id.clone(), alarm });
         }
         self.monitor.observe(r.load, r.vibration, r.power_watts, seconds);
+    }
+
+    /// Enters a reading into the ledger's account; `missed` says why those before it are missing.
+    pub(crate) fn enter(
+        &mut self,
+        reading: &Reading,
+        missed: Option<Reason>,
+        every_us: i64,
+        boot_id: &Arc<str>,
+        records: &mut Vec<Record>,
+    ) {
+        let output = &self.output;
+        let now = Standing {
+            at_us: reading.ts_us,
+            meter_mj: reading.energy_millijoules_total,
+            up: reading.status == 1,
+            error_code: reading.error_code,
+            parts: self.link.is_none().then(|| Parts {
+                made: u32::try_from(output.produced()).unwrap_or(u32::MAX),
+                scrapped: output.failure_scrap,
+                avoided: output.avoided_failures.saturating_mul(SCRAP_PER_FAILURE),
+            }),
+        };
+        let account = self.account.get_or_insert_default();
+        account.reading(Owner { identity: &self.identity, boot_id }, now, missed, every_us, records);
+    }
+
+    /// Enters that no reading came.
+    fn silent(&mut self, boot_id: &Arc<str>, records: &mut Vec<Record>) {
+        if let Some(account) = &mut self.account {
+            account.silent(Owner { identity: &self.identity, boot_id }, Reason::SensorSilent, records);
+        }
+    }
+
+    /// Ends the interval under way in the ledger's account.
+    fn settle(&mut self, boot_id: &Arc<str>, records: &mut Vec<Record>) {
+        if let Some(account) = &mut self.account {
+            account.settle(Owner { identity: &self.identity, boot_id }, records);
+        }
     }
 
     fn update_code(&mut self, events: &mut Vec<Event>) {
@@ -771,8 +850,39 @@ mod tests {
     }
 
     #[test]
+    fn the_ledger_is_told_of_energy_and_gaps() {
+        let mut f = fleet();
+        f.keep_accounts(10 * SECOND);
+        let mut records = Vec::new();
+        let mut step = |f: &mut Fleet, s: i64| records.extend(f.tick(START + s * SECOND).records);
+        (0..=20).for_each(|s| step(&mut f, s));
+        f.inject(fault(Kind::SensorGap, Some(0), START + 30 * SECOND));
+        (21..=40).for_each(|s| step(&mut f, s));
+        // Nobody looked for six seconds.
+        step(&mut f, 46);
+        f.remove("machine-003");
+        step(&mut f, 47);
+        records.extend(f.settle_accounts());
+        let of = |id: &str| {
+            let told = records.iter().filter_map(|r| match r {
+                Record::Interval(i) if *i.identity.machine_id == *id => {
+                    assert!(i.energy_mj > 0 && i.parts.is_some());
+                    Some(format!("{}-{}", (i.start_us - START) / SECOND, (i.end_us - START) / SECOND))
+                }
+                Record::GapOpen { machine_id, reason, .. } if **machine_id == *id => Some(reason.as_str().to_owned()),
+                _ => None,
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(of("machine-001"), ["0-10", "10-20", "sensor_silent", "30-40", "paused", "46-47"]);
+        assert_eq!(of("machine-002"), ["0-10", "10-20", "20-30", "30-40", "paused", "46-47"]);
+        assert_eq!(of("machine-003"), ["0-10", "10-20", "20-30", "30-40", "paused"]);
+    }
+
+    #[test]
     fn a_machine_with_its_forecast_fits_in_a_kibibyte() {
         let names = 16 + 16;
         assert!(size_of::<Machine>() + names <= 1_024, "{}", size_of::<Machine>());
+        assert!(size_of::<Account>() <= 112, "and its account for the ledger: {}", size_of::<Account>());
     }
 }

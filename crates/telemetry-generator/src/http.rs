@@ -26,7 +26,7 @@ use crate::{
     exposition,
     service::{App, now_us},
 };
-use views::{FleetView, HealthView, LakeView, MachineView};
+use views::{FleetView, HealthView, LakeView, LedgerView, MachineView};
 
 /// All routes, with the HTTP layer around them.
 pub fn router(app: Arc<App>, token: Option<Secret>, registry: &Registry) -> Router {
@@ -53,17 +53,23 @@ pub fn router(app: Arc<App>, token: Option<Secret>, registry: &Registry) -> Rout
     telemetry::http::instrument(router, http)
 }
 
-/// Is the fleet alive, and does the lake take its readings?
+/// Is the fleet alive, do lake and ledger take what it says?
 #[utoipa::path(get, path = "/health", responses((status = 200, body = HealthView)))]
 async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
     let lake = *app.lake_health.lock();
     let pending = app.outbox.lock().pending();
+    let ledger = app.evidence.as_ref().map(|evidence| {
+        let (ok, waiting_entries) = evidence.standing();
+        LedgerView { ok, waiting_entries }
+    });
+    let degraded = lake.ok == Some(false) || ledger.as_ref().is_some_and(|l| l.ok == Some(false));
     let fleet = app.fleet.lock();
     Json(HealthView {
-        status: if lake.ok == Some(false) { "degraded" } else { "ok" },
+        status: if degraded { "degraded" } else { "ok" },
         machines: fleet.machines().len(),
         last_tick: fleet.last_tick_us().map(views::rfc3339),
         lake: LakeView { ok: lake.ok, pending_readings: pending, last_write: lake.last_write_us.map(views::rfc3339) },
+        ledger,
     })
 }
 

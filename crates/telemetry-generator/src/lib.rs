@@ -4,10 +4,13 @@
 //! and [`gaps`] together, [`output`] is what they make, all of it without a clock. [`posted`]
 //! takes the readings of real machines the same way. [`mod@forecast`] is the command that replays
 //! a file through the forecaster that each machine carries. [`service`] gives it one and carries the
-//! readings through the [`outbox`] to the lake; [`exposition`] renders the fleet at each scrape.
+//! readings through the [`outbox`] to the lake; [`account`] makes records of them, which
+//! [`evidence`] carries to the ledger; [`exposition`] renders the fleet at each scrape.
 
+pub mod account;
 pub mod codes;
 pub mod config;
+pub mod evidence;
 pub mod exposition;
 pub mod faults;
 pub mod fleet;
@@ -27,16 +30,17 @@ pub mod thermal;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lake::Lake;
+use lake::{Batch, Lake};
 use telemetry::Runtime;
 use tokio::net::TcpListener;
 
 use crate::{
     config::Config,
+    evidence::Evidence,
     exposition::FleetCollector,
     fleet::Fleet,
-    metrics::Metrics,
-    outbox::Outbox,
+    metrics::{EvidenceMetrics, Metrics},
+    outbox::{Outbox, queue::Queue},
     service::{App, LakeHealth, Shared, now_us, report, run_clock, run_writer},
     state_file::StateDir,
 };
@@ -64,9 +68,13 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
     // The writer's last flush must end before the process does.
     let flush_limit = config.common.shutdown_grace.mul_f64(0.5);
     let writer = tokio::spawn(run_writer(app.clone(), *config.write_interval, flush_limit, rt.shutdown.clone()));
+    let carrier = tokio::spawn(evidence::run(app.clone(), rt.shutdown.clone()));
     tracing::info!(machines = config.machines, listen = %listener.local_addr()?, "fleet is running");
     telemetry::http::serve(listener, router, rt.shutdown.clone(), *config.common.shutdown_grace).await?;
     clock.await?;
+    carrier.await?;
+    // Nothing is measured any more.
+    evidence::finish(&app, config.common.shutdown_grace.mul_f64(0.3)).await;
     writer.await?;
     Ok(())
 }
@@ -79,12 +87,24 @@ fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
     let boot_id = uuid::Uuid::new_v4().to_string();
     let period_us = i64::try_from(config.tick_interval.as_micros())?;
     let mut fleet = Fleet::new(config.machines, config.seed, &boot_id, period_us, now);
-    let mut outbox = Outbox::new(config.buffer_readings);
+    let mut outbox = Outbox::<Batch>::new(config.buffer_readings);
     if let Some(state) = &state {
         report(&fleet.restore(&state.load(), now));
         let unwritten = outbox.push(state.take_unwritten());
         report(&fleet.lost(&unwritten));
     }
+    let evidence = match config.ledger.open()? {
+        None => None,
+        Some((target, factors)) => {
+            fleet.keep_accounts(i64::try_from(config.ledger.interval.as_micros())?);
+            let dir = state.as_ref().map(|state| state.folder("ledger-queue"));
+            let queue = Queue::open(dir.as_deref(), config.ledger.queue_entries).unwrap_or_else(|error| {
+                tracing::error!(%error, "the queue to the ledger cannot be kept on the disk");
+                Queue::in_memory(config.ledger.queue_entries)
+            });
+            Some(Evidence::new(factors, target, queue, EvidenceMetrics::new(&rt.registry)?))
+        }
+    };
     let fleet = Arc::new(Shared::new(fleet));
     rt.registry.register(Box::new(FleetCollector::new(fleet.clone())?))?;
     Ok(Arc::new(App {
@@ -94,5 +114,7 @@ fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
         lake,
         metrics,
         state,
+        saving: Shared::default(),
+        evidence,
     }))
 }

@@ -1,4 +1,9 @@
-//! Readings on their way to the lake: bounded, in order, nothing dropped before the bound.
+//! Things on their way to somebody who may be away: bounded, in order, nothing dropped before the bound.
+//!
+//! Readings wait here for the lake, in memory. What goes to the ledger waits the same way and
+//! on the disk besides ([`queue`]).
+
+pub mod queue;
 
 use std::collections::VecDeque;
 
@@ -7,74 +12,101 @@ use lake::{Batch, LakeError, Reading};
 /// Most readings in one object.
 const MAX_BATCH: usize = 20_000;
 
-/// A batch with the readings it was made of.
-#[derive(Debug)]
-struct InFlight {
-    batch: Batch,
-    readings: Vec<Reading>,
+/// What is handed over at once.
+pub trait Parcel: Clone {
+    /// What it is made of.
+    type Item;
+    /// Why it cannot be made.
+    type Error;
+
+    /// Makes one of the first of these, at least one, and says of how many.
+    ///
+    /// # Errors
+    /// They cannot be encoded.
+    fn pack(waiting: &[Self::Item]) -> Result<(Self, usize), Self::Error>;
 }
 
-/// The buffer. A batch that is being written stays apart, frozen: repeated, it must be the same object.
+impl Parcel for Batch {
+    type Item = Reading;
+    type Error = LakeError;
+
+    fn pack(waiting: &[Reading]) -> Result<(Self, usize), LakeError> {
+        let extent = Self::extent(&waiting[..waiting.len().min(MAX_BATCH)]);
+        Ok((Self::new(&waiting[..extent])?, extent))
+    }
+}
+
+/// A parcel with what it was made of.
 #[derive(Debug)]
-pub struct Outbox {
-    waiting: VecDeque<Reading>,
-    in_flight: Option<InFlight>,
+struct InFlight<P: Parcel> {
+    parcel: P,
+    items: Vec<P::Item>,
+}
+
+/// The buffer. What is being handed over stays apart, frozen: repeated, it must be the same.
+#[derive(Debug)]
+pub struct Outbox<P: Parcel> {
+    waiting: VecDeque<P::Item>,
+    in_flight: Option<InFlight<P>>,
     bound: usize,
 }
 
-impl Outbox {
-    /// Holds at most `bound` readings, those in flight not counted.
+impl<P: Parcel> Outbox<P> {
+    /// Holds at most `bound` items, those in flight not counted.
     pub fn new(bound: usize) -> Self {
         Self { waiting: VecDeque::new(), in_flight: None, bound }
     }
 
-    /// How many readings it holds at most.
+    /// How many items it holds at most.
     pub fn bound(&self) -> usize {
         self.bound
     }
 
-    /// Adds readings and returns the oldest ones that no longer fit.
+    /// Adds items and returns the oldest ones that no longer fit.
     #[must_use]
-    pub fn push(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
-        self.waiting.extend(readings);
+    pub fn push(&mut self, items: Vec<P::Item>) -> Vec<P::Item> {
+        self.waiting.extend(items);
         let excess = self.waiting.len().saturating_sub(self.bound);
         self.waiting.drain(..excess).collect()
     }
 
-    /// The batch to write now: the one in flight, or a new one. `None` when all is written.
+    /// What to hand over now: the parcel in flight, or a new one. `None` when nothing waits.
     ///
     /// # Errors
-    /// The readings cannot be encoded; they stay in the buffer.
-    pub fn batch(&mut self) -> Result<Option<Batch>, LakeError> {
+    /// The items cannot be encoded; they stay in the buffer.
+    pub fn batch(&mut self) -> Result<Option<P>, P::Error> {
         if self.in_flight.is_none() && !self.waiting.is_empty() {
-            let most = self.waiting.len().min(MAX_BATCH);
-            let extent = Batch::extent(&self.waiting.make_contiguous()[..most]);
-            let batch = Batch::new(&self.waiting.make_contiguous()[..extent])?;
-            let readings = self.waiting.drain(..extent).collect();
+            let (parcel, extent) = P::pack(self.waiting.make_contiguous())?;
+            let items = self.waiting.drain(..extent).collect();
             // A long outage leaves a large buffer behind; give it back.
             if self.waiting.capacity() > 4 * self.waiting.len() + 1_024 {
                 self.waiting.shrink_to(2 * self.waiting.len() + 512);
             }
-            self.in_flight = Some(InFlight { batch, readings });
+            self.in_flight = Some(InFlight { parcel, items });
         }
-        Ok(self.in_flight.as_ref().map(|f| f.batch.clone()))
+        Ok(self.in_flight.as_ref().map(|f| f.parcel.clone()))
     }
 
-    /// The batch in flight was written.
-    pub fn written(&mut self) {
-        self.in_flight = None;
+    /// The parcel in flight was taken; of so many items it was.
+    pub fn written(&mut self) -> usize {
+        self.in_flight.take().map_or(0, |f| f.items.len())
     }
 
-    /// Everything that is not written, oldest first, for keeping elsewhere.
-    pub fn take_all(&mut self) -> Vec<Reading> {
-        let mut all = self.in_flight.take().map(|f| f.readings).unwrap_or_default();
+    /// Everything that was not taken, oldest first, for keeping elsewhere.
+    pub fn take_all(&mut self) -> Vec<P::Item> {
+        let mut all = self.in_flight.take().map(|f| f.items).unwrap_or_default();
         all.extend(self.waiting.drain(..));
         all
     }
 
-    /// Readings that no reader can see yet.
+    /// Items in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |f| f.items.len())
+    }
+
+    /// Items that nobody else has yet.
     pub fn pending(&self) -> usize {
-        self.waiting.len() + self.in_flight.as_ref().map_or(0, |f| f.readings.len())
+        self.waiting.len() + self.in_flight()
     }
 }
 
@@ -94,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_bound_drops_the_oldest_and_says_which() {
-        let mut outbox = Outbox::new(10);
+        let mut outbox = Outbox::<Batch>::new(10);
         assert!(outbox.push(readings(8, 400_000 * HOUR_US)).is_empty());
         let lost = outbox.push(readings(5, 400_001 * HOUR_US));
         assert_eq!(lost.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3]);
@@ -103,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_batch_stays_the_same_until_it_is_written() {
-        let mut outbox = Outbox::new(100);
+        let mut outbox = Outbox::<Batch>::new(100);
         let all = readings(20, 400_000 * HOUR_US);
         assert!(outbox.push(all[..10].to_vec()).is_empty());
         let first = outbox.batch().unwrap().unwrap();
@@ -111,7 +143,7 @@ mod tests {
         let again = outbox.batch().unwrap().unwrap();
         assert_eq!((first.object(), first.rows()), (again.object(), 10));
         assert_eq!(outbox.pending(), 20);
-        outbox.written();
+        assert_eq!(outbox.written(), 10);
         assert_eq!(outbox.batch().unwrap().unwrap().rows(), 10);
         assert_eq!(outbox.take_all(), all[10..]);
         assert!(outbox.batch().unwrap().is_none());
@@ -122,7 +154,7 @@ mod tests {
         fn every_reading_is_written_once_and_no_object_crosses_an_hour(
             counts in proptest::collection::vec(1u64..40, 1..8), start in 0i64..3_600,
         ) {
-            let mut outbox = Outbox::new(10_000);
+            let mut outbox = Outbox::<Batch>::new(10_000);
             let all = readings(counts.iter().sum(), 400_000 * HOUR_US + start * 1_000_000);
             let mut at = 0;
             let mut rows = 0;

@@ -163,11 +163,16 @@ impl Fleet {
         }
         let mut ticked = Ticked::default();
         for (p, at) in posted.iter().zip(targets) {
-            let (machine, settings, boot_id) = self.machine_mut(at);
+            let (machine, settings, boot_id, account_us) = self.machine_mut(at);
             let boot_id = boot_id.clone();
             let seconds = (p.ts_us - machine.last_reading_us) as f64 / 1e6;
+            let silent = machine.gaps.missed(Reason::SensorSilent);
             if let Some(reading) = machine.post(p, &boot_id, &mut ticked.events) {
                 machine.take(Some(&reading), seconds, settings, &mut ticked.events);
+                if let Some(every_us) = account_us {
+                    let missed = (machine.gaps.missed(Reason::SensorSilent) > silent).then_some(Reason::SensorSilent);
+                    machine.enter(&reading, missed, every_us, &boot_id, &mut ticked.records);
+                }
                 ticked.readings.push(reading);
             }
         }

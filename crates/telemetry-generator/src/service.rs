@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lake::{Lake, LakeError};
+use lake::{Batch, Lake, LakeError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    evidence::Evidence,
     fleet::{Event, Fleet, Ticked},
     metrics::Metrics,
     outbox::Outbox,
@@ -51,7 +52,7 @@ pub struct App {
     /// The machines.
     pub fleet: Arc<Shared<Fleet>>,
     /// Readings on their way to the lake.
-    pub outbox: Shared<Outbox>,
+    pub outbox: Shared<Outbox<Batch>>,
     /// How the lake has been doing.
     pub lake_health: Shared<LakeHealth>,
     /// The lake.
@@ -60,6 +61,10 @@ pub struct App {
     pub metrics: Metrics,
     /// What outlives the process.
     pub state: Option<StateDir>,
+    /// One at a time writes it.
+    pub saving: Shared<()>,
+    /// The way to the ledger, if there is one.
+    pub evidence: Option<Evidence>,
 }
 
 impl App {
@@ -71,9 +76,12 @@ impl App {
         self.metrics.tick_duration.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Logs what happened and passes the readings on.
+    /// Logs what happened and passes readings and records on.
     pub fn take(&self, ticked: Ticked) {
         report(&ticked.events);
+        if let Some(evidence) = &self.evidence {
+            evidence.say(ticked.records);
+        }
         self.buffer(ticked.readings);
     }
 
@@ -130,8 +138,11 @@ impl App {
         health.ok = Some(ok);
     }
 
-    fn save(&self) {
+    /// Writes down the meters and what else outlives the process.
+    pub fn save(&self) {
         let Some(state) = &self.state else { return };
+        // What is read later is written later: a meter must not go back.
+        let _one = self.saving.lock();
         let kept = self.fleet.lock().keep();
         if let Err(error) = state.save(kept) {
             tracing::warn!(%error, "the state file could not be written");

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use lake::{Lake, Settings, store::Backend};
+use lake::{Batch, Lake, Settings, store::Backend};
 use rand::RngExt;
 use telemetry::config::Duration;
 
@@ -80,7 +80,7 @@ pub async fn run(args: &Args) -> anyhow::Result<usize> {
     let ticks = i64::try_from(args.duration.as_micros())? / period;
     let boot_id = format!("simulation-{}", args.seed);
     let mut fleet = Fleet::new(args.machines, args.seed, &boot_id, period, start);
-    let mut outbox = Outbox::new(usize::MAX);
+    let mut outbox = Outbox::<Batch>::new(usize::MAX);
     let mut chance = rng_for(args.seed, u64::MAX, 3);
     let rate = args.faults_per_day * period as f64 / 86_400e6;
     let mut written = 0;

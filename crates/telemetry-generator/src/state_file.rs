@@ -40,6 +40,11 @@ impl StateDir {
         }
     }
 
+    /// A folder in it.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// The meters of the last run; a damaged file is set aside, not fatal.
     pub fn load(&self) -> Vec<Kept> {
         let path = self.0.join("machines.json");
@@ -97,7 +102,8 @@ impl StateDir {
         let mut file = std::fs::File::create(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(new, path)
+        std::fs::rename(new, path)?;
+        std::fs::File::open(&self.0)?.sync_all()
     }
 }
 

@@ -95,7 +95,8 @@ impl TelemetryConfig {
                 format!("'{}' must start with http://", self.otlp_endpoint),
             ));
         }
-        tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|e| ConfigError::new("LOG_LEVEL", e))?;
+        let filter = self.log_level.parse::<tracing_subscriber::filter::Targets>();
+        filter.map_err(|e| ConfigError::new("LOG_LEVEL", e))?;
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ mod life;
 mod logs;
 pub mod metrics;
 pub mod problem;
+mod stdout;
 pub mod trace;
 
 pub use health::Readiness;
@@ -33,3 +34,7 @@ pub use life::{Runtime, run, run_with};
 pub use logs::{Guard, init};
 #[doc(hidden)]
 pub use tracing as __tracing;
+
+/// Many small, short-lived values are what spans, log records and requests are made of.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,9 +1,7 @@
 //! Logs as JSON lines on stdout and, with traces, as OTLP to the Collector.
 
 use std::{
-    collections::BTreeMap,
     fmt,
-    io::Write,
     time::{Duration, SystemTime},
 };
 
@@ -17,11 +15,17 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
 use tracing::{Event, Level, Subscriber, field::Field, span};
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    filter::{Targets, filter_fn},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+};
 
-use crate::{config::TelemetryConfig, trace};
+use crate::{config::TelemetryConfig, stdout, trace};
 
 /// Span fields that every log line inside the span repeats.
 const CARRIED: [&str; 2] = ["request_id", "user_id"];
@@ -34,7 +38,7 @@ const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 pub struct Guard {
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
-    _stdout: tracing_appender::non_blocking::WorkerGuard,
+    _stdout: stdout::Writer,
 }
 
 impl Guard {
@@ -60,10 +64,9 @@ impl Guard {
 /// # Errors
 /// The filter or the endpoint is not valid, or a subscriber is installed already.
 pub fn init(config: &TelemetryConfig, service: &'static str, version: &'static str) -> anyhow::Result<Guard> {
-    // A full buffer drops lines rather than stop a request.
-    let (writer, stdout) = tracing_appender::non_blocking(std::io::stdout());
-    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
-    let base = tracing_subscriber::registry().with(filter).with(JsonLayer { service, writer });
+    let (lines, stdout) = stdout::start().context("stdout")?;
+    let filter: Targets = config.log_level.parse().context("LOG_LEVEL")?;
+    let base = tracing_subscriber::registry().with(filter).with(JsonLayer { service, lines });
     if config.sdk_disabled {
         tracing::subscriber::set_global_default(base)?;
         return Ok(Guard { traces: None, logs: None, _stdout: stdout });
@@ -97,50 +100,66 @@ pub fn init(config: &TelemetryConfig, service: &'static str, version: &'static s
     let traces = traces.build();
 
     // What the exporters themselves do must not be traced and exported again.
-    let ours = || {
-        filter_fn(|meta| {
-            let target = meta.target();
-            !["h2", "hyper", "tonic", "tower", "reqwest", "opentelemetry"].iter().any(|noisy| target.starts_with(noisy))
-        })
-    };
+    let ours = filter_fn(|meta| {
+        let target = meta.target();
+        !["h2", "hyper", "tonic", "tower", "reqwest", "opentelemetry"].iter().any(|noisy| target.starts_with(noisy))
+    });
     let spans = tracing_opentelemetry::layer()
         .with_tracer(traces.tracer(service))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_error_events_to_status(false)
-        .with_filter(ours());
+        .with_error_events_to_status(false);
     let bridge = logs.as_ref().map(|provider| {
         OpenTelemetryTracingBridge::builder(provider)
             .with_tracing_span_attributes(TracingSpanAttributes::allowlist(CARRIED))
             .build()
-            .with_filter(ours())
     });
     // The span layer comes first: it activates the context that the other two read ids from.
-    tracing::subscriber::set_global_default(base.with(spans).with(bridge))?;
+    tracing::subscriber::set_global_default(base.with(spans.and_then(bridge).with_filter(ours)))?;
     Ok(Guard { traces: Some(traces), logs, _stdout: stdout })
 }
 
 /// Writes one JSON object a line, as the conventions name the fields.
-struct JsonLayer<W> {
+struct JsonLayer {
     service: &'static str,
-    writer: W,
+    lines: stdout::Lines,
 }
 
-/// The carried fields of a span, kept in its extensions.
+/// The carried fields of a span, kept in its extensions; in the order of [`CARRIED`].
 #[derive(Default)]
-struct Carried(BTreeMap<&'static str, String>);
+struct Carried([Option<String>; CARRIED.len()]);
+
+impl Carried {
+    fn slot(&mut self, field: &Field) -> Option<&mut Option<String>> {
+        let at = CARRIED.iter().position(|name| *name == field.name())?;
+        self.0.get_mut(at)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// Takes what is not known yet from a span further out.
+    fn complete(&mut self, outer: &Self) {
+        for (ours, theirs) in self.0.iter_mut().zip(&outer.0) {
+            if ours.is_none() {
+                ours.clone_from(theirs);
+            }
+        }
+    }
+}
 
 impl tracing::field::Visit for Carried {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if CARRIED.contains(&field.name()) {
-            self.0.insert(field.name(), format!("{value:?}"));
+        if let Some(slot) = self.slot(field) {
+            *slot = Some(format!("{value:?}"));
         }
     }
     fn record_str(&mut self, field: &Field, value: &str) {
-        if CARRIED.contains(&field.name()) {
-            self.0.insert(field.name(), value.to_owned());
+        if let Some(slot) = self.slot(field) {
+            *slot = Some(value.to_owned());
         }
     }
 }
@@ -148,12 +167,12 @@ impl tracing::field::Visit for Carried {
 #[derive(Default)]
 struct Fields {
     message: String,
-    extra: Map<String, Value>,
+    extra: Vec<(&'static str, Value)>,
 }
 
 impl Fields {
     fn put(&mut self, field: &Field, value: Value) {
-        self.extra.insert(field.name().to_owned(), value);
+        self.extra.push((field.name(), value));
     }
 }
 
@@ -182,33 +201,82 @@ impl tracing::field::Visit for Fields {
     }
 }
 
-impl<W: Clone> JsonLayer<W> {
-    fn line(&self, level: Level, now: SystemTime, carried: &Carried, fields: Fields) -> Vec<u8> {
-        let mut object = Map::with_capacity(9);
-        object.insert("timestamp".into(), humantime::format_rfc3339_micros(now).to_string().into());
-        object.insert("level".into(), level.as_str().to_ascii_lowercase().into());
-        object.insert("service".into(), self.service.into());
-        object.insert("message".into(), fields.message.into());
-        if let Some((trace_id, span_id)) = trace::current_ids() {
-            object.insert("trace_id".into(), trace_id.into());
-            object.insert("span_id".into(), span_id.into());
-        }
-        for (name, value) in &carried.0 {
-            object.insert((*name).to_owned(), value.as_str().into());
-        }
-        if !fields.extra.is_empty() {
-            object.insert("extra".into(), fields.extra.into());
-        }
-        let mut line = serde_json::to_vec(&Value::Object(object)).unwrap_or_default();
-        line.push(b'\n');
-        line
+/// The part of a line that is an object of its own.
+struct Extra<'a>(&'a [(&'static str, Value)]);
+
+impl Serialize for Extra<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<S, W> Layer<S> for JsonLayer<W>
+/// A log line, as it is written.
+struct Line<'a> {
+    service: &'static str,
+    level: Level,
+    now: SystemTime,
+    ids: Option<(String, String)>,
+    carried: &'a Carried,
+    fields: &'a Fields,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("timestamp", &format_args!("{}", humantime::format_rfc3339_micros(self.now)))?;
+        object.serialize_entry("level", lowercase(self.level))?;
+        object.serialize_entry("service", self.service)?;
+        object.serialize_entry("message", &self.fields.message)?;
+        if let Some((trace_id, span_id)) = &self.ids {
+            object.serialize_entry("trace_id", trace_id)?;
+            object.serialize_entry("span_id", span_id)?;
+        }
+        for (name, value) in CARRIED.iter().zip(&self.carried.0) {
+            if let Some(value) = value {
+                object.serialize_entry(name, value)?;
+            }
+        }
+        if !self.fields.extra.is_empty() {
+            object.serialize_entry("extra", &Extra(&self.fields.extra))?;
+        }
+        object.end()
+    }
+}
+
+fn lowercase(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// The same JSON with what a terminal obeys, or a reader is misled by, as escapes: JSON itself wants that of the first
+/// 32 characters only, and labels, paths and names are written by strangers.
+fn harmless(json: String) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if json.bytes().all(|b| b < 0x7f) || !json.contains(obeyed) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if obeyed(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+impl<S> Layer<S> for JsonLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: Write + Clone + 'static,
 {
     fn on_new_span(
         &self,
@@ -219,7 +287,7 @@ where
         let mut carried = Carried::default();
         attributes.record(&mut carried);
         if let Some(span) = ctx.span(id)
-            && !carried.0.is_empty()
+            && !carried.is_empty()
         {
             span.extensions_mut().insert(carried);
         }
@@ -234,7 +302,7 @@ where
         }
         let mut carried = Carried::default();
         values.record(&mut carried);
-        if !carried.0.is_empty() {
+        if !carried.is_empty() {
             extensions.insert(carried);
         }
     }
@@ -244,43 +312,48 @@ where
         event.record(&mut fields);
         let mut carried = Carried::default();
         for span in ctx.event_scope(event).into_iter().flatten() {
-            if let Some(found) = span.extensions().get::<Carried>() {
-                for (name, value) in &found.0 {
-                    carried.0.entry(name).or_insert_with(|| value.clone());
-                }
+            if let Some(outer) = span.extensions().get::<Carried>() {
+                carried.complete(outer);
             }
         }
-        let line = self.line(*event.metadata().level(), SystemTime::now(), &carried, fields);
-        // Nowhere is left to report a failure of stdout to.
-        let _ = self.writer.clone().write_all(&line);
+        let level = *event.metadata().level();
+        let line = Line {
+            service: self.service,
+            level,
+            now: SystemTime::now(),
+            ids: trace::current_ids(),
+            carried: &carried,
+            fields: &fields,
+        };
+        // Nowhere is left to report a failure to.
+        if let Ok(json) = serde_json::to_string(&line) {
+            let mut text = harmless(json);
+            text.push('\n');
+            self.lines.put(text.as_bytes(), level <= Level::WARN);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    #[test]
+    fn what_a_terminal_obeys_is_written_as_escapes() {
+        let evil = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2028}\u{2066}";
+        let json = harmless(serde_json::json!({ evil: format!("{evil} größer 💥") }).to_string());
+        assert!(!json.contains(|c: char| c.is_control() || "\u{202e}\u{2028}\u{2066}".contains(c)), "{json}");
+        let read: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read[evil], format!("{evil} größer 💥"), "nothing is lost");
     }
 
     #[test]
     fn a_line_has_the_fields_of_the_conventions() {
-        let buffer = Buffer::default();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (lines, written) = stdout::start_on(writer).unwrap();
         let provider = SdkTracerProvider::builder().build();
         let subscriber = tracing_subscriber::registry()
-            .with(JsonLayer { service: "svc", writer: buffer.clone() })
+            .with(JsonLayer { service: "svc", lines })
             .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("t")));
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("request", request_id = "r-1", user_id = tracing::field::Empty);
@@ -288,7 +361,8 @@ mod tests {
             span.in_scope(|| tracing::warn!(attempts = 3, ok = false, "payment\nfailed"));
             tracing::info!("outside");
         });
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        drop(written);
+        let text = std::io::read_to_string(reader).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2, "one line an event, whatever the message: {text}");
         let inside = &lines[0];

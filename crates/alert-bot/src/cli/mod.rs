@@ -120,6 +120,23 @@ pub enum Tool {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Give a target its budget back, after somebody has looked at it.
+    Release {
+        /// A service, or a container's name.
+        target: String,
+        /// What was found: others will ask.
+        #[arg(long)]
+        reason: String,
+        /// The budget over all targets too.
+        #[arg(long)]
+        global: bool,
+        /// Who orders it, for the record.
+        #[arg(long, env = "USER", default_value = "operator")]
+        by: String,
+        /// The running bot.
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Look after the record.
     Audit {
         /// What to do.
@@ -143,7 +160,8 @@ pub enum Audit {
 }
 
 /// Names of all commands that need none of the settings that running needs.
-pub const TOOLS: [&str; 8] = ["check", "simulate", "replay", "incidents", "freeze", "unfreeze", "audit", "help"];
+pub const TOOLS: [&str; 9] =
+    ["check", "simulate", "replay", "incidents", "freeze", "unfreeze", "release", "audit", "help"];
 
 /// 64: what was given is wrong (`EX_USAGE`).
 const WRONG: u8 = 64;
@@ -184,6 +202,7 @@ pub fn run(tool: Tool) -> ExitCode {
         }
         Tool::Freeze { why, period, by, remote } => wait(remote.freeze(&why, period, &by)),
         Tool::Unfreeze { by, remote } => wait(remote.unfreeze(&by)),
+        Tool::Release { target, reason, global, by, remote } => wait(remote.release(&target, &reason, global, &by)),
         Tool::Audit { what: Audit::Verify { journal, json } } => wait(verify(&journal, json)),
     };
     match done {

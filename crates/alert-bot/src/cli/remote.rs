@@ -154,6 +154,31 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// What was done to a target so far does not count any more.
+    pub(super) async fn release(&self, target: &str, reason: &str, global: bool, by: &str) -> Done {
+        let path: String = form_urlencoded::byte_serialize(target.as_bytes()).collect();
+        let order = json!({ "reason": reason, "global": global, "by": by });
+        let done = self.ask(Method::POST, &format!("/v1/targets/{path}/release"), |r| r.json(&order)).await?;
+        if self.json {
+            print_json(&done);
+            return Ok(());
+        }
+        let names: Vec<_> = done["targets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let all = if global {
+            format!(", {} towards the budget over all targets", done["global_actions"])
+        } else {
+            String::new()
+        };
+        println!(
+            "{}: {} actions do not count any more{all}; the breaker is closed",
+            plain(&names.join(", ")),
+            done["actions"]
+        );
+        Ok(())
+    }
+}
+
 /// What a problem says, in one line.
 fn problem(body: &Value) -> Option<String> {
     let title = body["title"].as_str()?;

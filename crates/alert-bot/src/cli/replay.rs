@@ -20,8 +20,8 @@ use super::{Done, Failure, load, open, plain, print_json, since, table};
 use crate::{
     engine::{
         Action, ActionStatus, Alert, AlertLook, AlertStatus, CallOutcome, Command, Effect, Event, Freeze, Incident,
-        NoteKind, Outcome, Probe, Reason, RunState, Scope, Seen, Sli, Source, State, Status, Suppression, Tri, Verdict,
-        Workload, decide, target::Refusal,
+        NoteKind, Outcome, Probe, Reason, Release, ReleaseOrder, RunState, Scope, Seen, Sli, Source, State, Status,
+        Suppression, Tri, Verdict, Workload, decide, target::Refusal,
     },
     journal::{
         Journal, JournalError,
@@ -128,6 +128,7 @@ pub async fn replay(
     let mut world = World::new(policy, project);
     for entry in journal.general(NoteKind::Operator.as_str(), from).await? {
         world.frozen(&entry);
+        world.released(&entry);
     }
     // A storm's freeze is the engine's own doing, but rests on containers that the journal does not list.
     for entry in journal.general(NoteKind::System.as_str(), from).await? {
@@ -249,6 +250,7 @@ enum Came {
     Alert(String),
     Ended(String),
     Freeze(Option<Freeze>),
+    Release(ReleaseOrder),
 }
 
 struct World {
@@ -295,6 +297,16 @@ impl World {
         }
     }
 
+    /// An order to give a target its budget back.
+    fn released(&mut self, entry: &Entry) {
+        let release = entry.data.get("release").and_then(|r| serde_json::from_value::<Release>(r.clone()).ok());
+        let global = entry.data["global"] == true;
+        for target in release.into_iter().flat_map(|r| r.targets) {
+            let order = ReleaseOrder { target, global, by: String::new(), why: String::new() };
+            self.at(entry.at, Came::Release(order));
+        }
+    }
+
     fn remember(&mut self, past: Past) {
         let id = past.incident.id.clone();
         self.at(past.incident.opened_at, Came::Alert(id.clone()));
@@ -332,6 +344,7 @@ impl World {
                     let by = freeze.as_ref().map_or_else(|| "operator".to_owned(), |f| f.by.clone());
                     self.turn(Event::Frozen { freeze, by });
                 }
+                Came::Release(order) => self.turn(Event::Released(order)),
             }
         }
         // What is still open may come to a decision yet.

@@ -8,7 +8,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Driver;
 use crate::{
-    engine::{Event, Freeze, Incident, OperatorCommand, Order, Overview, Reason, possible},
+    engine::{
+        Event, Freeze, Incident, OperatorCommand, Order, Overview, Reason, Release, ReleaseOrder, Unreleasable,
+        possible, release,
+    },
     timestamp::Timestamp,
 };
 
@@ -18,6 +21,9 @@ pub enum OperateError {
     /// There is no open incident of this id.
     #[error("there is no open incident of this id")]
     NotFound,
+    /// No container of the project goes by this name.
+    #[error("no container of the project goes by this name")]
+    NoTarget,
     /// The incident's state does not allow it.
     #[error("{0}")]
     NotPossible(String),
@@ -50,13 +56,14 @@ pub struct Change {
     pub at: Timestamp,
     /// Which incident, where it is about one.
     pub incident: Option<String>,
-    /// incident, freeze, policy, reset, or that another bot has written something.
+    /// incident, freeze, targets, policy, reset, or that another bot has written something.
     pub kind: &'static str,
 }
 
 pub(super) enum Ask {
     Operate(Order, oneshot::Sender<Result<Option<Incident>, OperateError>>),
     Freeze(FreezeOrder, String, oneshot::Sender<Result<Option<Freeze>, OperateError>>),
+    Release(ReleaseOrder, oneshot::Sender<Result<Release, OperateError>>),
     Overview(oneshot::Sender<Overview>),
 }
 
@@ -105,6 +112,14 @@ impl Control {
         self.ask(|reply| Ask::Freeze(order, by.to_owned(), reply)).await?
     }
 
+    /// Gives a target its budget back. Answers with what does not count any more, once it is on disk.
+    ///
+    /// # Errors
+    /// Why it was not carried out.
+    pub async fn release(&self, order: ReleaseOrder) -> Result<Release, OperateError> {
+        self.ask(|reply| Ask::Release(order, reply)).await?
+    }
+
     /// What is in force now.
     ///
     /// # Errors
@@ -129,6 +144,9 @@ impl Driver {
             Ask::Freeze(order, by, reply) => {
                 let _ = reply.send(self.set_freeze(order, by).await);
             }
+            Ask::Release(order, reply) => {
+                let _ = reply.send(self.release(order).await);
+            }
             Ask::Overview(reply) => {
                 let _ = reply.send(self.state.overview(self.tools.lease.view(), Timestamp::now()));
             }
@@ -146,6 +164,17 @@ impl Driver {
         // It may have turned out while it was being written down.
         self.must_lead()?;
         Ok(self.state.freeze().cloned())
+    }
+
+    async fn release(&mut self, order: ReleaseOrder) -> Result<Release, OperateError> {
+        self.must_lead()?;
+        let released = release(&self.state, &order, Timestamp::now()).map_err(|error| match error {
+            Unreleasable::Unknown => OperateError::NoTarget,
+            Unreleasable::Busy(why) => OperateError::NotPossible(why),
+        })?;
+        self.turn(vec![Event::Released(order)], Vec::new()).await;
+        self.must_lead()?;
+        Ok(released)
     }
 
     async fn operate(&mut self, order: Order) -> Result<Option<Incident>, OperateError> {

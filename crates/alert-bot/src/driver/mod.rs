@@ -59,6 +59,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const SURVEY: Duration = Duration::from_secs(5);
 /// At the start, stops of this long before are asked for: Docker remembers a few hundred events.
 const STOPS_BEFORE: Duration = Duration::from_secs(3600);
+/// A call counts that traces have shown within this time.
+const TRACED: Duration = Duration::from_secs(600);
 /// How often whoever stands by looks whether the other one still acts, and what it has written.
 const WATCH: Duration = Duration::from_secs(1);
 /// Bodies of notifications are kept for this long.
@@ -97,6 +99,8 @@ pub struct Driver {
     tools: Tools,
     policy: watch::Receiver<Loaded>,
     reconcile_every: Duration,
+    /// `None`: traces are not asked.
+    traces_every: Option<Duration>,
     control: Control,
     asks: mpsc::Receiver<control::Ask>,
     crash: crash::Point,
@@ -118,6 +122,7 @@ impl Driver {
         tools: Tools,
         policy: watch::Receiver<Loaded>,
         reconcile_every: Duration,
+        traces_every: Option<Duration>,
     ) -> (Self, Control) {
         let (send, events) = mpsc::channel(1024);
         let resolver = resolve::start(tools.clone(), policy.clone(), state.scope.clone(), send.clone());
@@ -127,6 +132,7 @@ impl Driver {
             tools,
             policy,
             reconcile_every,
+            traces_every,
             control: control.clone(),
             asks,
             crash: crash::Point::from_env(),
@@ -171,6 +177,9 @@ impl Driver {
         tasks.spawn(reconcile(self.tools.clone(), self.send.clone(), self.reconcile_every, term.clone()));
         tasks.spawn(survey(self.tools.clone(), self.state.scope.project.clone(), self.send.clone(), term.clone()));
         tasks.spawn(watch_stops(self.tools.clone(), self.send.clone(), term.clone()));
+        if let Some(every) = self.traces_every {
+            tasks.spawn(follow_traces(self.tools.clone(), every, self.send.clone(), term.clone()));
+        }
         if let Some(other) = self.tools.lease.predecessor() {
             let text = format!("took over from {other}");
             tracing::warn!(predecessor = other, "took over");
@@ -515,6 +524,12 @@ impl Driver {
                 }
             }
             Effect::Page(_) => self.tools.posted.notify_one(),
+            Effect::Release(release) => {
+                metrics.releases.with_label_values(&["target"]).inc();
+                if !release.global.is_empty() {
+                    metrics.releases.with_label_values(&["global"]).inc();
+                }
+            }
             Effect::Note(note) => self.account_note(note),
             _ => {}
         }
@@ -526,6 +541,7 @@ impl Driver {
             Effect::Put(incident) => (Some(incident.id.clone()), "incident"),
             Effect::Note(note) if note.kind == NoteKind::Evidence => (note.incident.clone(), "incident"),
             Effect::Freeze(_) => (None, "freeze"),
+            Effect::Release(_) | Effect::Edge(_) | Effect::EdgeGone(..) => (None, "targets"),
             _ => return,
         };
         // Nobody may be looking.
@@ -586,6 +602,10 @@ impl Driver {
         for (by, storm) in [("operator", false), ("storm", true)] {
             let holds = freeze.is_some_and(|f| f.storm == storm);
             metrics.frozen.with_label_values(&[by]).set(i64::from(holds));
+        }
+        let learned = self.state.edges().count();
+        for (source, edges) in [("containers", self.state.declared_edges()), ("traces", learned)] {
+            metrics.edges.with_label_values(&[source]).set(i64::try_from(edges).unwrap_or(i64::MAX));
         }
         metrics.budget.reset();
         for (target, left) in self.state.budgets(now) {
@@ -658,6 +678,31 @@ async fn survey(tools: Tools, project: String, send: Sender, shutdown: Cancellat
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(SURVEY) => {}
+        }
+    }
+}
+
+/// Asks now and then who calls whom, as traces show it.
+async fn follow_traces(tools: Tools, every: Duration, send: Sender, shutdown: CancellationToken) {
+    let mut silent = false;
+    loop {
+        match tools.observer.calls(TRACED).await {
+            Ok(calls) => {
+                silent = false;
+                if send.send(vec![Event::Calls(calls)]).await.is_err() {
+                    return;
+                }
+            }
+            // What was learned stands.
+            Err(why) => {
+                if !std::mem::replace(&mut silent, true) {
+                    tracing::info!(error = why, "calls that traces show cannot be asked for");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
         }
     }
 }

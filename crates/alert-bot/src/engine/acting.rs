@@ -9,7 +9,7 @@ use super::{
     event::{AlertLook, Ask, CallOutcome, Command, Effect, NoteKind, Seen},
     gates,
     model::{Action, ActionStatus, Decision, Incident, Phase, RunState, Verification, Workload},
-    target::{self, Refusal},
+    target::Refusal,
     turn::Turn,
 };
 use crate::policy::{Heal, Step, Verb};
@@ -81,7 +81,7 @@ impl Turn<'_> {
         let first = incident.step;
         let replicas = self.state.topology.replicas(&workload.id);
         // What never stays up is not started once more: a step that replaces it comes first.
-        let looping = target::looping(workload, self.now);
+        let looping = self.state.looping(workload, self.now);
         match heal
             .steps
             .iter()

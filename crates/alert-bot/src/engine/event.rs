@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::{
     Reason,
+    edges::Edge,
     model::{Action, Alert, AlertKey, Incident, Suppression, Trace, Workload},
     operator::{Freeze, Order},
+    release::{Release, ReleaseOrder},
     target::Refusal,
     topology::Topology,
 };
@@ -83,8 +85,12 @@ pub enum Event {
         /// On whose order.
         by: String,
     },
+    /// A person has looked at a target and gives it its budget back.
+    Released(ReleaseOrder),
     /// The containers and what they need were looked up.
     Topology(Topology),
+    /// Traces show these calls, as (caller, called).
+    Calls(Vec<(String, String)>),
     /// A container was stopped on purpose, and not by the bot.
     Stopped {
         /// The container's name.
@@ -219,6 +225,12 @@ pub enum Effect {
     Freeze(Option<Box<Freeze>>),
     /// A person stopped this container then; `None`: it runs again.
     ManualStop(String, Option<Timestamp>),
+    /// Actions that no longer count, and breakers that are closed.
+    Release(Box<Release>),
+    /// A call that traces show is learned, or was seen again.
+    Edge(Box<Edge>),
+    /// It was not seen for long: caller, called.
+    EdgeGone(String, String),
     /// In memory only: the containers and what they need.
     Topology(Box<Topology>),
     /// In memory only: look at a waiting incident again at that time.
@@ -243,7 +255,10 @@ impl Effect {
             | Self::Note(_)
             | Self::Page(_)
             | Self::Freeze(_)
-            | Self::ManualStop(..) => true,
+            | Self::ManualStop(..)
+            | Self::Release(_)
+            | Self::Edge(_)
+            | Self::EdgeGone(..) => true,
             Self::Topology(_)
             | Self::Defer(..)
             | Self::Heard(..)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{
     Reason,
+    budget::Held,
     model::{Incident, Phase, RunState, Workload},
     state::State,
     target::{self, Refusal},
@@ -99,21 +100,6 @@ impl Case<'_> {
     fn target(&self) -> Option<&str> {
         self.workload.map(|w| w.name.as_str()).or_else(|| self.incident.target.as_ref().map(|t| t.name.as_str()))
     }
-
-    /// Times of the actions within `window`, oldest first.
-    fn recent(&self, target: Option<&str>, window: Duration) -> Vec<Timestamp> {
-        let oldest = self.now.minus(window);
-        let mut times: Vec<_> = self
-            .state
-            .stamps
-            .iter()
-            .filter(|(name, _)| target.is_none_or(|t| t == name.as_str()))
-            .flat_map(|(_, stamps)| stamps.values().map(|stamp| stamp.at))
-            .filter(|at| *at > oldest)
-            .collect();
-        times.sort_unstable();
-        times
-    }
 }
 
 fn suppressed(case: &Case) -> Result<(), Refusal> {
@@ -149,7 +135,7 @@ fn cause(case: &Case) -> Result<(), Refusal> {
         return Ok(());
     }
     let Some(service) = case.incident.service() else { return Ok(()) };
-    let ancestors = case.state.topology.ancestors(&service);
+    let ancestors = case.state.ancestors(&service);
     let burning = case.state.open.values().find(|other| {
         let burns = other.alert_active && other.suppressed.is_none();
         let under_way = matches!(other.phase, Phase::Acting | Phase::Verifying);
@@ -159,19 +145,28 @@ fn cause(case: &Case) -> Result<(), Refusal> {
     });
     if let Some(other) = burning {
         let needed = other.service().unwrap_or_default();
-        let text = format!("{needed} burns ({}), and {service} needs it", other.alert.name());
+        let known = known_from_traces(case.state, &service, &needed);
+        let text = format!("{needed} burns ({}), and {service} needs it{known}", other.alert.name());
         return Err(Refusal::new(Reason::CauseElsewhere, text).caused_by(&other.id).retry(case.now.plus(SOON)));
     }
     let settle = case.state.policy.settle.get();
     let fresh = ancestors.iter().filter_map(|a| Some((a, case.state.recovered.get(*a)?)));
     match fresh.max_by_key(|(_, recovery)| recovery.at) {
         Some((needed, recovery)) if case.now.since(recovery.at) < settle => {
-            let text = format!("{needed} was healed at {}, and {service} needs it", recovery.at);
+            let known = known_from_traces(case.state, &service, needed);
+            let text = format!("{needed} was healed at {}, and {service} needs it{known}", recovery.at);
             let refusal = Refusal::new(Reason::CauseElsewhere, text).caused_by(&recovery.incident);
             Err(refusal.retry(recovery.at.plus(settle)))
         }
         _ => Ok(()),
     }
+}
+
+/// What of that is known from traces only, and since when: a guess that one may want to check.
+fn known_from_traces(state: &State, service: &str, needed: &str) -> String {
+    let way = state.learned_between(service, needed);
+    let told: Vec<_> = way.iter().map(|e| format!("{} calls {}, since {}", e.client, e.server, e.since)).collect();
+    if told.is_empty() { String::new() } else { format!("; known from traces: {}", told.join("; ")) }
 }
 
 fn hold(case: &Case) -> Result<(), Refusal> {
@@ -219,7 +214,7 @@ fn stopped_by_person(case: &Case) -> Result<(), Refusal> {
 fn crash_loop(case: &Case) -> Result<(), Refusal> {
     let Some(workload) = case.workload else { return Ok(()) };
     let again = case.incident.current_step().is_some_and(|s| s.action.starts_again());
-    if again && target::looping(workload, case.now) {
+    if again && case.state.looping(workload, case.now) {
         let text = format!("Docker has restarted {} {} times already", workload.name, workload.restart_count);
         return Err(Refusal::new(Reason::CrashLoop, text).retry(case.now.plus(LOOK_AGAIN)));
     }
@@ -247,50 +242,22 @@ fn busy(case: &Case) -> Result<(), Refusal> {
     .map_err(|r: Refusal| r.retry(case.now.plus(SOON)))
 }
 
-/// The time between two actions doubles with each within the window, and is
-/// stretched by up to a tenth, by the target's name: targets that failed
-/// together do not come back together.
 fn cooldown(case: &Case) -> Result<(), Refusal> {
     let Some(target) = case.target() else { return Ok(()) };
-    let budget = &case.heal.budget;
-    let recent = case.recent(Some(target), budget.window.get());
-    // An action before the window still counts for one plain cooldown.
-    let all = case.recent(Some(target), crate::policy::LONGEST_WINDOW);
-    let Some(last) = all.last().copied() else { return Ok(()) };
-    let doublings = u32::try_from(recent.len().saturating_sub(1)).unwrap_or(u32::MAX).min(20);
-    let wait = budget.cooldown.get().saturating_mul(1 << doublings).min(budget.cooldown_max.get());
-    let spread = target.bytes().fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 100;
-    let ready = last.plus(wait + wait.mul_f64(f64::from(spread) / 1000.0));
-    if ready <= case.now {
-        return Ok(());
-    }
-    Err(Refusal::new(Reason::Cooldown, format!("the last action on {target} was at {last}")).retry(ready))
+    unless(case.state.backing_off(target, &case.heal.budget, case.now))
 }
 
 fn target_budget(case: &Case) -> Result<(), Refusal> {
     let Some(target) = case.target() else { return Ok(()) };
-    let budget = &case.heal.budget;
-    let recent = case.recent(Some(target), budget.window.get());
-    exhausted(&recent, budget.actions, budget.window.get()).map_or(Ok(()), |free_at| {
-        let text = format!("{} actions on {target} within {}", recent.len(), budget.window);
-        Err(Refusal::new(Reason::TargetBudget, text).retry(free_at))
-    })
+    unless(case.state.used_up(target, &case.heal.budget, case.now))
 }
 
 fn global_budget(case: &Case) -> Result<(), Refusal> {
-    let limits = &case.state.policy.limits;
-    let recent = case.recent(None, limits.window.get());
-    exhausted(&recent, limits.actions, limits.window.get()).map_or(Ok(()), |free_at| {
-        let text = format!("{} actions on all targets within {}", recent.len(), limits.window);
-        Err(Refusal::new(Reason::GlobalBudget, text).retry(free_at))
-    })
+    unless(case.state.all_used_up(case.now))
 }
 
-/// When the budget has room again, if it has none now.
-fn exhausted(recent: &[Timestamp], limit: u32, window: Duration) -> Option<Timestamp> {
-    let excess = recent.len().checked_sub(usize::try_from(limit).unwrap_or(usize::MAX))?;
-    // Strictly after: an action exactly one window old does not count any more.
-    recent.get(excess).map(|at| at.plus(window))
+fn unless(held: Option<Held>) -> Result<(), Refusal> {
+    held.map_or(Ok(()), |held| Err(Refusal::new(held.reason, held.text).retry(held.until)))
 }
 
 fn concurrency(case: &Case) -> Result<(), Refusal> {

@@ -11,6 +11,8 @@
 
 mod acting;
 mod alerts;
+mod budget;
+mod edges;
 mod event;
 mod gates;
 pub mod ladder;
@@ -18,6 +20,7 @@ mod model;
 mod operator;
 mod overview;
 mod reason;
+mod release;
 mod state;
 mod storm;
 pub mod target;
@@ -25,6 +28,7 @@ mod topology;
 mod turn;
 pub(crate) mod verifying;
 
+pub use edges::{Edge, Edges};
 pub use event::{
     AlertLook, AlertStatus, CallOutcome, Command, Effect, Event, NextLevel, Note, NoteKind, Page, PageKind, Probe,
     Seen, Sli, Snapshot, Source, Tri,
@@ -34,8 +38,9 @@ pub use model::{
     Suppression, TargetRef, Trace, Verdict, Verification, Workload, fingerprint_of,
 };
 pub use operator::{Freeze, OperatorCommand, Order, possible};
-pub use overview::{BudgetView, LastAction, LeaseView, Overview, Role, TargetView};
+pub use overview::{BudgetView, GlobalBudget, HeldView, LastAction, LeaseView, Overview, Role, TargetView};
 pub use reason::Reason;
+pub use release::{Release, ReleaseOrder, Unreleasable, release};
 pub use state::{Ended, MEMORY, RECOVERY, Recovery, Scope, State};
 pub use topology::Topology;
 use turn::Turn;
@@ -58,7 +63,9 @@ pub fn decide(state: &State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Probed { incident, probe } => turn.on_probed(&incident, probe),
         Event::Ordered(order) => turn.on_order(&order),
         Event::Frozen { freeze, by } => turn.on_freeze(freeze, &by),
+        Event::Released(order) => turn.on_release(&order),
         Event::Topology(topology) => turn.on_topology(topology),
+        Event::Calls(calls) => turn.on_calls(&calls),
         Event::Stopped { target, at } => turn.on_stopped(&target, at),
         Event::Found { incident, alert, text, evidence } => turn.on_found(&incident, &alert, &text, evidence),
         Event::Tick => turn.on_tick(),

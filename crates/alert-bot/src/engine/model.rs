@@ -443,6 +443,11 @@ pub struct Action {
 }
 
 impl Action {
+    /// It happened, or may have: what an operator had allowed beyond the breaker's limit is used up.
+    pub fn closes_release(&self) -> bool {
+        self.verb.changes() && matches!(self.status, ActionStatus::Done | ActionStatus::Unanswered)
+    }
+
     /// The id of an attempt.
     pub fn id_for(incident: &str, step: usize, attempt: u32) -> String {
         format!("{incident}-{step}-{attempt}")

@@ -1,8 +1,12 @@
 //! What is in force now, for people who look on.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{
+    Reason,
+    edges::Edge,
     model::{ActionStatus, RunState},
     operator::Freeze,
     state::State,
@@ -51,6 +55,8 @@ pub struct Overview {
     pub freeze: Option<Freeze>,
     /// The maintenance window that is open.
     pub maintenance: Option<String>,
+    /// What may still be done to all targets together.
+    pub limits: GlobalBudget,
     /// Every container of the project.
     pub targets: Vec<TargetView>,
 }
@@ -76,6 +82,12 @@ pub struct TargetView {
     pub budget: Option<BudgetView>,
     /// No action before then: the last one is too recent, or the budget is used up.
     pub not_before: Option<Timestamp>,
+    /// Why nothing would be done to it now by the strictest of the rules that may mean it, whatever burns.
+    pub held: Option<HeldView>,
+    /// An operator gave it its budget back then; told until the next action.
+    pub released_at: Option<Timestamp>,
+    /// Services that traces have shown it to call.
+    pub calls: Vec<Edge>,
     /// The last action.
     pub last_action: Option<LastAction>,
     /// A person stopped it then.
@@ -91,6 +103,34 @@ pub struct BudgetView {
     pub left: u32,
     /// Length of the window in seconds.
     pub window_seconds: u64,
+}
+
+impl BudgetView {
+    pub(super) fn of(actions: u32, used: usize, window: Duration) -> Self {
+        let left = actions.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
+        Self { actions, left, window_seconds: window.as_secs() }
+    }
+}
+
+/// The budget over all targets.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct GlobalBudget {
+    /// What is left.
+    #[serde(flatten)]
+    pub budget: BudgetView,
+    /// Where nothing is left: until then.
+    pub until: Option<Timestamp>,
+}
+
+/// Why nothing would be done to a target now.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldView {
+    /// By which rule: others may be less strict.
+    pub rule: String,
+    /// `cooldown` or `target_budget_exhausted`.
+    pub reason: Reason,
+    /// It ends by itself then, or when an operator says so.
+    pub until: Timestamp,
 }
 
 /// The last action on a target.
@@ -130,6 +170,13 @@ impl State {
                 depends_on: c.depends_on.clone(),
                 burning: burning.is_some(),
                 budget,
+                held: self.held(&c.name, &c.services, now).map(|(rule, held)| HeldView {
+                    rule: rule.name.clone(),
+                    reason: held.reason,
+                    until: held.until,
+                }),
+                released_at: self.released.get(&c.name).copied(),
+                calls: c.services.iter().filter_map(|s| self.edges.get(s)).flat_map(|e| e.values().cloned()).collect(),
                 not_before: burning.and_then(|i| i.next_at).filter(|at| *at > now),
                 last_action,
                 stopped_by_person: self.stopped.get(&c.name).copied(),
@@ -141,19 +188,8 @@ impl State {
             lease,
             freeze: self.freeze.clone().filter(|f| f.holds(now)),
             maintenance: self.policy.maintenance.iter().find(|w| w.open(now)).map(ToString::to_string),
+            limits: GlobalBudget { budget: self.global_budget(now), until: self.all_used_up(now).map(|h| h.until) },
             targets: targets.collect(),
         }
-    }
-
-    fn budget_of(&self, target: &str, rule: &str, now: Timestamp) -> Option<BudgetView> {
-        let budget = &self.policy.rules.iter().find(|r| r.name == rule)?.heal()?.budget;
-        let oldest = now.minus(budget.window.get());
-        let used = self.stamps.get(target)?.values().filter(|stamp| stamp.at > oldest).count();
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
-        Some(BudgetView {
-            actions: budget.actions,
-            left: budget.actions.saturating_sub(used),
-            window_seconds: budget.window.get().as_secs(),
-        })
     }
 }

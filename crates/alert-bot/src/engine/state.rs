@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::{
+    budget::Stamp,
+    edges::Edges,
     event::{Ask, Effect, Page, PageKind},
     ladder::Told,
     model::{Action, ActionStatus, Alert, AlertKey, Incident, Outcome, Phase, Status},
@@ -14,7 +16,7 @@ use super::{
     topology::Topology,
 };
 use crate::{
-    policy::{LONGEST_WINDOW, Policy, Verb},
+    policy::{LONGEST_WINDOW, Policy},
     timestamp::Timestamp,
 };
 
@@ -32,17 +34,6 @@ pub struct Scope {
     pub project: String,
     /// The bot's own container id or a prefix of it, if it runs in one.
     pub own_id: Option<String>,
-}
-
-/// That an action was taken, for as long as a budget can count it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// When it was intended.
-    pub at: Timestamp,
-    /// By which rule.
-    pub rule: String,
-    /// What.
-    pub verb: Verb,
 }
 
 /// Attempts at one step for one occurrence of an alert.
@@ -82,6 +73,10 @@ pub struct State {
     /// Containers that a person has stopped.
     pub(super) stopped: BTreeMap<String, Timestamp>,
     pub(super) freeze: Option<Freeze>,
+    /// Containers whose breakers an operator has closed, until the next action on them.
+    pub(super) released: BTreeMap<String, Timestamp>,
+    /// Calls that traces have shown.
+    pub(super) edges: Edges,
     /// What the backend listed last; not kept over a restart.
     pub(super) topology: Topology,
     pub(super) asked: BTreeMap<Ask, Timestamp>,
@@ -121,6 +116,8 @@ impl State {
             recovered: BTreeMap::new(),
             stopped: BTreeMap::new(),
             freeze: None,
+            released: BTreeMap::new(),
+            edges: Edges::new(),
             topology: Topology::default(),
             asked: BTreeMap::new(),
         }
@@ -144,6 +141,9 @@ impl State {
                     self.stopped.remove(target);
                 }
             },
+            Effect::Release(release) => self.released(release),
+            Effect::Edge(edge) => self.learn(edge),
+            Effect::EdgeGone(client, server) => self.unlearn(client, server),
             Effect::Topology(topology) => self.topology = (**topology).clone(),
             Effect::Defer(id, at) => {
                 if let Some(incident) = self.open.get_mut(id) {
@@ -205,15 +205,16 @@ impl State {
         if action.status == ActionStatus::NotPerformed || !action.verb.changes() {
             stamps.remove(&action.id);
         } else {
-            stamps.insert(
-                action.id.clone(),
-                Stamp { at: action.intended_at, rule: action.rule.clone(), verb: action.verb },
-            );
+            let (at, rule, verb) = (action.intended_at, action.rule.clone(), action.verb);
+            stamps.insert(action.id.clone(), Stamp { at, rule, verb, for_target: true, for_all: true });
         }
         let oldest = action.intended_at.minus(LONGEST_WINDOW);
         stamps.retain(|_, stamp| stamp.at >= oldest);
         if stamps.is_empty() {
             self.stamps.remove(&action.target.name);
+        }
+        if action.closes_release() {
+            self.released.remove(&action.target.name);
         }
         let attempts = self.attempts.entry((action.key.clone(), action.rule.clone(), action.step)).or_default();
         attempts.count = attempts.count.max(action.attempt);
@@ -245,6 +246,11 @@ impl State {
     /// The containers and what they need, as last listed.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// Takes over from the journal that an operator has closed this container's breaker.
+    pub(crate) fn remember_release(&mut self, target: String, at: Timestamp) {
+        self.released.insert(target, at);
     }
 
     /// Takes over from the journal that an occurrence is over.
@@ -289,22 +295,6 @@ impl State {
         self.in_flight.values()
     }
 
-    /// Actions left per target that was acted on lately, by the tightest of the rules that did.
-    pub fn budgets(&self, now: Timestamp) -> Vec<(String, i64)> {
-        let left = |stamps: &BTreeMap<String, Stamp>, rule: &str| {
-            let budget = &self.policy.rules.iter().find(|r| r.name == rule)?.heal()?.budget;
-            let oldest = now.minus(budget.window.get());
-            let used = stamps.values().filter(|stamp| stamp.at > oldest).count();
-            Some((i64::from(budget.actions) - i64::try_from(used).unwrap_or(i64::MAX)).max(0))
-        };
-        self.stamps
-            .iter()
-            .filter_map(|(target, stamps)| {
-                Some((target.clone(), stamps.values().filter_map(|s| left(stamps, &s.rule)).min()?))
-            })
-            .collect()
-    }
-
     /// Whether this alert would open an incident now.
     pub fn opens(&self, alert: &Alert, received_at: Timestamp) -> bool {
         let key =
@@ -332,7 +322,7 @@ impl State {
             self.pages.clone(),
             self.recovered.clone(),
             self.stopped.clone(),
-            self.freeze.clone(),
+            (self.freeze.clone(), self.released.clone(), self.edges.clone()),
         )
     }
 }

@@ -13,6 +13,7 @@ use super::{
     model::Incident,
     operator::Freeze,
     state::State,
+    target,
     turn::Turn,
 };
 use crate::timestamp::Timestamp;
@@ -36,13 +37,16 @@ fn roots(state: &State, also: &Incident, now: Timestamp) -> BTreeSet<String> {
         // A cause may well be the last to be heard of: then it explains what burned before it.
         .chain([also])
         .filter_map(Incident::service)
-        .filter(|service| state.topology.heals(service))
+        .filter_map(|service| healable(state, &service))
         .collect();
-    burning
-        .iter()
-        .filter(|service| !state.topology.ancestors(service).iter().any(|a| burning.contains(*a)))
-        .cloned()
-        .collect()
+    burning.iter().filter(|service| !state.ancestors(service).iter().any(|a| burning.contains(*a))).cloned().collect()
+}
+
+/// The first name of a service whose one container may be touched, by whichever of its names it is called. What
+/// is refused anyway needs no brake either.
+fn healable(state: &State, service: &str) -> Option<String> {
+    let found = target::choose(&state.topology.containers, Some(service), &state.policy, &state.scope).ok()?;
+    found.services.first().cloned()
 }
 
 impl Turn<'_> {
@@ -57,7 +61,8 @@ impl Turn<'_> {
             return;
         }
         let burning = roots(state, also, self.now);
-        let all = state.topology.healable();
+        let names = state.topology.containers.iter().filter_map(|c| c.services.first());
+        let all = names.filter_map(|name| healable(state, name)).collect::<BTreeSet<_>>().len();
         if burning.len() < storm.at_least || burning.len() as f64 <= storm.share * all as f64 {
             return;
         }

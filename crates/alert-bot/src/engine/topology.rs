@@ -52,19 +52,6 @@ impl Topology {
     pub fn replicas(&self, id: &str) -> usize {
         self.containers.iter().filter(|c| c.replica_of.as_deref() == Some(id)).count()
     }
-
-    /// How many services of the project may be healed at all.
-    pub fn healable(&self) -> usize {
-        let services: BTreeSet<_> =
-            self.containers.iter().filter(|c| c.enabled && !c.protected).filter_map(|c| c.services.first()).collect();
-        services.len()
-    }
-
-    /// Whether a container of this service may be healed at all.
-    pub fn heals(&self, service: &str) -> bool {
-        let named = |c: &Candidate| c.services.iter().any(|s| s == service);
-        self.containers.iter().any(|c| c.enabled && !c.protected && named(c))
-    }
 }
 
 #[cfg(test)]
@@ -102,8 +89,5 @@ mod tests {
         assert_eq!(topology.ancestors("web"), BTreeSet::from(["api", "cache", "db"]));
         assert_eq!(topology.ancestors("ring-a"), BTreeSet::from(["ring-b"]));
         assert!(topology.ancestors("db").is_empty());
-        assert!(!topology.heals("alien"));
-        assert!(topology.heals("db"));
-        assert_eq!(topology.healable(), 5);
     }
 }

@@ -139,8 +139,8 @@ impl Drop for Listener {
     }
 }
 
-/// Changes as they are committed: `event: incident` with the incident as in the list, `freeze` and `policy` with
-/// nothing but their time, `reset` where too much was missed to be told one by one, `ping` every 15 s.
+/// Changes as they are committed: `event: incident` with the incident as in the list, `freeze`, `targets` and
+/// `policy` with nothing but their time, `reset` where too much was missed to be told one by one, `ping` every 15 s.
 #[utoipa::path(get, path = "/v1/events", tag = "incidents",
     params(("Last-Event-ID" = Option<String>, Header, description = "The last id that was heard: what came after it is told first")),
     responses(

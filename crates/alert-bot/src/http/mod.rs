@@ -69,6 +69,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/policy/simulate", post(policy::simulate))
         .route("/v1/freeze", get(operate::freeze).put(operate::set_freeze))
         .route("/v1/targets", get(operate::targets))
+        .route("/v1/targets/{service}/release", post(operate::release))
         .route("/v1/audit", get(api::audit))
         .route("/v1/audit/verify", get(api::verify))
         .route("/v1/events", get(events::events))

@@ -25,12 +25,13 @@ session cookie; what changes something then needs the session's token in `x-csrf
     paths(
         webhook::receive, api::incidents, api::incident, operate::operate, api::decisions, api::reasons,
         policy::policy, policy::simulate, operate::freeze, operate::set_freeze, operate::targets,
-        api::audit, api::verify, events::events, api::health
+        operate::release, api::audit, api::verify, events::events, api::health
     ),
     components(schemas(
         webhook::Accepted, view::IncidentPage, view::IncidentSummary, view::IncidentDetail, view::ActionView,
         view::StepView, view::CauseView, view::ReasonView, view::Decisions, view::AuditPage, view::FreezeView,
-        view::TargetsView, operate::OperateBody, operate::FreezeBody, policy::SimulateBody, Entry, Report
+        view::TargetsView, view::ReleaseView, operate::OperateBody, operate::FreezeBody, operate::ReleaseBody,
+        policy::SimulateBody, Entry, Report
     )),
     modifiers(&Tokens)
 )]

@@ -1,4 +1,4 @@
-//! What operators do: approve, reject, take over, retry, close, freeze; and what
+//! What operators do: approve, reject, take over, retry, close, freeze, give budgets back; and what
 //! they look at for it.
 
 #![allow(unused_qualifications, reason = "in what utoipa's attribute expands to")]
@@ -13,11 +13,11 @@ use super::{
     AppState,
     access::{Operator, Reader},
     api::COMMANDS,
-    view::{FreezeView, IncidentSummary, TargetsView},
+    view::{FreezeView, IncidentSummary, ReleaseView, TargetsView},
 };
 use crate::{
     driver::{FreezeOrder, OperateError},
-    engine::OperatorCommand,
+    engine::{OperatorCommand, ReleaseOrder},
     timestamp::Timestamp,
 };
 
@@ -104,6 +104,7 @@ pub(super) async fn ordered(
 pub(super) fn refused(error: OperateError) -> Problem {
     match error {
         OperateError::NotFound => Problem::not_found("incident"),
+        OperateError::NoTarget => Problem::not_found("target"),
         OperateError::NotPossible(why) => Problem::new(StatusCode::CONFLICT, "Not possible").detail(why),
         error @ OperateError::NotLeader(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "This bot stands by")
             .with_type("/v1/reasons#not_leader")
@@ -198,6 +199,54 @@ pub async fn set_freeze(
 pub async fn targets(State(app): State<AppState>, _reader: Reader) -> Result<Json<TargetsView>, Problem> {
     let overview = app.control.overview().await.map_err(refused)?;
     Ok(Json(TargetsView::from(&overview)))
+}
+
+/// Why a target gets its budget back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseBody {
+    /// What was found when somebody looked at it; required, at most 500 characters.
+    pub(super) reason: Option<String>,
+    /// The budget over all targets too.
+    #[serde(default)]
+    pub(super) global: bool,
+    /// For the record: whose hand it was. A session's own name counts before it.
+    pub(super) by: Option<String>,
+}
+
+impl ReleaseBody {
+    /// Checked.
+    pub(super) fn order(self, target: String, by: String) -> Result<ReleaseOrder, Problem> {
+        let why = short("reason", self.reason)?;
+        let why = why.ok_or_else(|| Problem::invalid("reason", "is required: others will ask"))?;
+        Ok(ReleaseOrder { target, global: self.global, by, why })
+    }
+}
+
+/// Gives a target its budget back: what was done to it so far counts neither towards its budget nor towards its
+/// back-off any more, and its crash-loop breaker is closed until the next action.
+#[utoipa::path(post, path = "/v1/targets/{service}/release", tag = "operators", request_body = ReleaseBody,
+    params(("service" = String, Path, description = "A service, or a container's name")),
+    security(("operator" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "What does not count any more", body = ReleaseView),
+        (status = 400, description = "The body is not JSON"),
+        (status = 401, description = "No or wrong token"),
+        (status = 403, description = "The webhook's token, or a session without its CSRF token"),
+        (status = 404, description = "No container of the project goes by this name"),
+        (status = 409, description = "An action on it is under way or being verified"),
+        (status = 422, description = "A field is wrong; `errors` names it"),
+        (status = 503, description = "This bot stands by, or cannot write its journal"),
+    ))]
+pub async fn release(
+    State(app): State<AppState>,
+    operator: Operator,
+    Path(service): Path<String>,
+    problem::Json(body): problem::Json<ReleaseBody>,
+) -> Result<Json<ReleaseView>, Problem> {
+    let by = operator.name(body.by.as_deref());
+    let released = app.control.release(body.order(service, by)?).await.map_err(refused)?;
+    Ok(Json(ReleaseView::from(released)))
 }
 
 #[cfg(test)]

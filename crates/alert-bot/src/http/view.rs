@@ -7,7 +7,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    engine::{Action, Freeze, Incident, Judgement, LeaseView, Overview, Phase, Reason, TargetView},
+    engine::{
+        Action, Freeze, GlobalBudget, Incident, Judgement, LeaseView, Overview, Phase, Reason, Release, TargetView,
+    },
     journal::{audit::Report, read::Entry},
     timestamp::Timestamp,
 };
@@ -335,8 +337,14 @@ pub struct TargetsView {
     pub freeze: FreezeView,
     /// The maintenance window that is open.
     pub maintenance: Option<String>,
+    /// What may still be done to all targets together: actions, left, window_seconds, and until when where that is
+    /// nothing.
+    #[schema(value_type = Object)]
+    pub limits: GlobalBudget,
     /// Every container of the project: name, service, whether it runs, may be healed or is protected, what it depends
-    /// on, whether it burns, its budget (actions, left, window_seconds), when it may be acted on again, its last action.
+    /// on, what traces have shown it to call and since when, whether it burns, its budget (actions, left,
+    /// window_seconds), why and until when nothing would be done to it (`held`), when an operator gave it its budget
+    /// back, its last action.
     #[schema(value_type = Vec<Object>)]
     pub targets: Vec<TargetView>,
 }
@@ -347,7 +355,25 @@ impl From<&Overview> for TargetsView {
             lease: overview.lease.clone(),
             freeze: FreezeView::from(overview.freeze.as_ref()),
             maintenance: overview.maintenance.clone(),
+            limits: overview.limits,
             targets: overview.targets.clone(),
         }
+    }
+}
+
+/// What does not count any more.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReleaseView {
+    /// The containers that got their budget back.
+    pub targets: Vec<String>,
+    /// Actions that do not count towards their budgets any more.
+    pub actions: usize,
+    /// Actions that do not count towards the budget over all targets any more.
+    pub global_actions: usize,
+}
+
+impl From<Release> for ReleaseView {
+    fn from(release: Release) -> Self {
+        Self { actions: release.actions.len(), global_actions: release.global.len(), targets: release.targets }
     }
 }

@@ -8,7 +8,8 @@ use sqlx::Row;
 use super::{Delivery, Journal, Result};
 use crate::{
     engine::{
-        Action, AlertKey, Effect, Ended, Freeze, Incident, MEMORY, Outcome, Page, RECOVERY, Recovery, Scope, State,
+        Action, AlertKey, Edge, Effect, Ended, Freeze, Incident, MEMORY, Outcome, Page, RECOVERY, Recovery, Release,
+        Scope, State,
     },
     policy::{LONGEST_WINDOW, Policy},
     timestamp::Timestamp,
@@ -59,6 +60,8 @@ impl Journal {
             state.apply(&Effect::PutAction(Box::new(action)));
         }
         drop(rows);
+        self.load_releases(&mut state, now).await?;
+        self.load_edges(&mut state).await?;
         let mut rows =
             sqlx::query("SELECT id, service, closed_at FROM incidents WHERE closed_at >= ? AND outcome = 'healed'")
                 .bind(now.minus(RECOVERY).millis())
@@ -92,6 +95,32 @@ impl Journal {
         drop(rows);
         state.forget(now);
         Ok(state)
+    }
+
+    /// After the actions: what does not count any more must be there.
+    async fn load_releases(&self, state: &mut State, now: Timestamp) -> Result<()> {
+        let mut release = Release { at: now, targets: Vec::new(), actions: Vec::new(), global: Vec::new() };
+        let mut rows = sqlx::query("SELECT action, budget FROM uncounted").fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let to = if row.get::<&str, _>(1) == "target" { &mut release.actions } else { &mut release.global };
+            to.push(row.get(0));
+        }
+        drop(rows);
+        state.apply(&Effect::Release(Box::new(release)));
+        let mut rows = sqlx::query("SELECT target, at FROM released").fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            state.remember_release(row.get(0), Timestamp::from_millis(row.get(1)));
+        }
+        Ok(())
+    }
+
+    async fn load_edges(&self, state: &mut State) -> Result<()> {
+        let mut rows = sqlx::query("SELECT client, server, since, seen FROM edges").fetch(&self.readers);
+        while let Some(row) = rows.try_next().await? {
+            let (since, seen) = (Timestamp::from_millis(row.get(2)), Timestamp::from_millis(row.get(3)));
+            state.apply(&Effect::Edge(Box::new(Edge { client: row.get(0), server: row.get(1), since, seen })));
+        }
+        Ok(())
     }
 
     /// Notifications that were acknowledged and not worked through yet, oldest first.

@@ -15,7 +15,7 @@ use super::{
     lease, outbox,
 };
 use crate::{
-    engine::{Action, Effect, Freeze, Incident, Note, Page},
+    engine::{Action, Edge, Effect, Freeze, Incident, Note, Page, Release},
     timestamp::Timestamp,
 };
 
@@ -190,6 +190,15 @@ impl Writer {
                 }
                 Effect::Freeze(freeze) => put_freeze(&mut tx, freeze.as_deref()).await?,
                 Effect::ManualStop(target, at) => put_stop(&mut tx, target, *at).await?,
+                Effect::Release(release) => put_release(&mut tx, release).await?,
+                Effect::Edge(edge) => put_edge(&mut tx, edge).await?,
+                Effect::EdgeGone(client, server) => {
+                    sqlx::query("DELETE FROM edges WHERE client = ? AND server = ?")
+                        .bind(client)
+                        .bind(server)
+                        .execute(&mut *tx)
+                        .await?;
+                }
                 Effect::Topology(_)
                 | Effect::Defer(..)
                 | Effect::Heard(..)
@@ -256,6 +265,10 @@ impl Writer {
         .bind(before.millis())
         .execute(self.connection().await?)
         .await?;
+        sqlx::query("DELETE FROM uncounted WHERE at < ?")
+            .bind(before.millis())
+            .execute(self.connection().await?)
+            .await?;
         outbox::prune(self.connection().await?, before).await
     }
 }
@@ -309,8 +322,43 @@ async fn put_action(tx: &mut SqliteConnection, action: &Action) -> Result<()> {
     .bind(action.status.as_str())
     .bind(action.intended_at.millis())
     .bind(serde_json::to_string(action)?)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    if action.closes_release() {
+        sqlx::query("DELETE FROM released WHERE target = ?").bind(&action.target.name).execute(tx).await?;
+    }
+    Ok(())
+}
+
+async fn put_release(tx: &mut SqliteConnection, release: &Release) -> Result<()> {
+    for (budget, actions) in [("target", &release.actions), ("global", &release.global)] {
+        for action in actions {
+            sqlx::query("INSERT OR REPLACE INTO uncounted (action, budget, at) VALUES (?, ?, ?)")
+                .bind(action)
+                .bind(budget)
+                .bind(release.at.millis())
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    for target in &release.targets {
+        sqlx::query("INSERT OR REPLACE INTO released (target, at) VALUES (?, ?)")
+            .bind(target)
+            .bind(release.at.millis())
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn put_edge(tx: &mut SqliteConnection, edge: &Edge) -> Result<()> {
+    sqlx::query("INSERT OR REPLACE INTO edges (client, server, since, seen) VALUES (?, ?, ?, ?)")
+        .bind(&edge.client)
+        .bind(&edge.server)
+        .bind(edge.since.millis())
+        .bind(edge.seen.millis())
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

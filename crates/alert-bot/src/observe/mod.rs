@@ -1,13 +1,15 @@
-//! What the bot is told about the world: Prometheus and Alertmanager.
+//! What the bot is told about the world: Prometheus, Alertmanager, and traces.
 //!
 //! Nothing here decides. An answer that did not come is passed on as such.
 
 pub mod alertmanager;
+pub mod jaeger;
 pub mod prometheus;
 
 use std::{collections::BTreeMap, time::Duration};
 
 pub use alertmanager::Alertmanager;
+pub use jaeger::Jaeger;
 pub use prometheus::Prometheus;
 
 use crate::{
@@ -27,13 +29,15 @@ fn quiet_client(limit: Duration) -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// Both eyes.
+/// All eyes.
 #[derive(Clone)]
 pub struct Observer {
     /// Measures.
     pub prometheus: Prometheus,
     /// Knows which alerts burn and which are kept back.
     pub alertmanager: Alertmanager,
+    /// Keeps the traces, where it is not Tempo.
+    pub jaeger: Option<Jaeger>,
 }
 
 /// What a look is about.
@@ -60,6 +64,24 @@ impl Observer {
             self.sli(subject),
         );
         Probe { container, firing: firing(rule, listed), sli }
+    }
+
+    /// Who called whom within `window`, as (caller, called): by the service graph that Tempo makes of traces and
+    /// Prometheus keeps, and by Jaeger.
+    ///
+    /// # Errors
+    /// Nobody has answered.
+    pub async fn calls(&self, window: Duration) -> Result<Vec<(String, String)>, String> {
+        let jaeger = async {
+            match &self.jaeger {
+                Some(jaeger) => jaeger.calls(window).await,
+                None => Err("nobody else keeps traces".to_owned()),
+            }
+        };
+        match tokio::join!(self.prometheus.calls(window), jaeger) {
+            (Err(why), Err(also)) => Err(format!("Prometheus: {why}; Jaeger: {also}")),
+            (graph, traces) => Ok(graph.into_iter().chain(traces).flatten().collect()),
+        }
     }
 
     /// The SLI over a time, with the query that was asked.

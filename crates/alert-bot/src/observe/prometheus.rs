@@ -162,6 +162,21 @@ impl Prometheus {
         }
     }
 
+    /// Who called whom within `window`, as (caller, called): the edges of the service graph that is made of traces.
+    /// Whoever leaves a message in a queue needs the queue, and not whoever takes it out.
+    ///
+    /// # Errors
+    /// There was no answer, or none of the expected shape.
+    pub async fn calls(&self, window: Duration) -> Result<Vec<(String, String)>, String> {
+        let seconds = window.as_secs();
+        let query = format!(
+            "sum by (client, server) (increase(traces_service_graph_request_total{{client!=\"\",server!=\"\",\
+             connection_type!=\"messaging_system\"}}[{seconds}s])) > 0"
+        );
+        let data: QueryData = self.ask("/api/v1/query", &[("query", &query)]).await?;
+        calls(&data.result_type, &data.result)
+    }
+
     /// A query over a time in at most `POINTS` steps: seconds since the epoch and the worst value
     /// of all series, `None` where it is not a number.
     ///
@@ -245,6 +260,17 @@ fn worse(good: Good, a: f64, b: f64) -> f64 {
         Good::Below(_) => a.max(b),
         Good::Above(_) => a.min(b),
     }
+}
+
+/// The pairs of an instant vector with the labels `client` and `server`.
+fn calls(kind: &str, result: &Value) -> Result<Vec<(String, String)>, String> {
+    if kind != "vector" {
+        return Err(format!("the query gives a {kind}, not a vector"));
+    }
+    let name = |series: &Value, label: &str| Some(series.get("metric")?.get(label)?.as_str()?.to_owned());
+    let pair = |series: &Value| Some((name(series, "client")?, name(series, "server")?));
+    let pairs: Option<Vec<_>> = result.as_array().and_then(|all| all.iter().map(pair).collect());
+    pairs.ok_or_else(|| "answered with calls of an unknown shape".to_owned())
 }
 
 fn samples(kind: &str, result: &Value) -> Result<Vec<Sample>, String> {

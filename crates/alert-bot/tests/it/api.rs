@@ -161,7 +161,8 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else() {
     let freeze = json!({ "frozen": false });
     let simulate = json!({ "payload": { "alerts": [] } });
     let alerts = json!({ "alerts": [] });
-    let routes: [Route; 16] = [
+    let release = json!({ "reason": "looked at it" });
+    let routes: [Route; 17] = [
         ("post", "/webhook", "/webhook", Some(&alerts), Need::Intake, 202),
         ("get", "/v1/incidents", "/v1/incidents", None, Need::Reading, 200),
         ("get", "/v1/incidents/{id}", "/v1/incidents/none", None, Need::Reading, 404),
@@ -173,6 +174,7 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else() {
         ("get", "/v1/freeze", "/v1/freeze", None, Need::Reading, 200),
         ("put", "/v1/freeze", "/v1/freeze", Some(&freeze), Need::Operator, 200),
         ("get", "/v1/targets", "/v1/targets", None, Need::Reading, 200),
+        ("post", "/v1/targets/{service}/release", "/v1/targets/none/release", Some(&release), Need::Operator, 404),
         ("get", "/v1/audit", "/v1/audit", None, Need::Reading, 200),
         ("get", "/v1/audit/verify", "/v1/audit/verify", None, Need::Reading, 200),
         ("get", "/v1/events", "/v1/events", None, Need::Reading, 200),

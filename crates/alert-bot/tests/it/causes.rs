@@ -294,6 +294,22 @@ fn a_cause_with_many_symptoms_is_no_storm_and_many_causes_are_one() {
 }
 
 #[test]
+fn what_may_not_be_touched_and_a_second_name_are_no_storm() {
+    let mut bot = Bot::new();
+    let two_names = Candidate { services: vec!["a".to_owned(), "alias".to_owned()], ..candidate("a", &[]) };
+    let denied = Candidate { services: vec!["x".to_owned(), "prometheus".to_owned()], ..candidate("x", &[]) };
+    let twin = |name: &str| Candidate { id: name.to_owned(), name: name.to_owned(), ..candidate("twin", &[]) };
+    let containers = vec![two_names, denied, twin("twin-1"), twin("twin-2"), candidate("b", &[]), candidate("c", &[])];
+    bot.event(Event::Topology(Topology::new(containers, "p")));
+    for service in ["a", "alias", "x", "prometheus", "twin", "b"] {
+        bot.fires("Down", service);
+    }
+    assert!(bot.state.freeze().is_none(), "two of three burn: {:?}", bot.state.freeze());
+    bot.fires("Down", "c");
+    assert!(bot.state.freeze().unwrap().why.starts_with("3 of 3 services"), "{:?}", bot.state.freeze());
+}
+
+#[test]
 fn a_cause_that_is_heard_of_last_explains_what_burned_before_it() {
     let mut bot = Bot::new();
     for service in ["api", "report", "a"] {

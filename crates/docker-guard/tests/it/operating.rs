@@ -68,6 +68,10 @@ impl Drop for Leftovers {
         let label = format!("label=com.docker.compose.project={}", self.project);
         let containers = docker_may_fail(&["ps", "-aq", "--filter", &label]).unwrap_or_default();
         for id in containers.lines() {
+            // In a container that was made anew a nameless volume has its name, and `-v` leaves it.
+            let format = r#"{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}"#;
+            let mounted = docker_may_fail(&["inspect", "-f", format, id]).unwrap_or_default();
+            self.volumes.extend(mounted.lines().map(ToOwned::to_owned));
             let _ = docker_may_fail(&["rm", "-f", "-v", id]);
         }
         let memory = format!("reference=*/*:selfheal-healthy.{}.*", self.project);
@@ -342,7 +346,7 @@ async fn what_could_do_harm_is_refused_and_nothing_is_touched() {
     assert_eq!(guard.metric(r#"guard_requests_total{decision="denied",reason="has_dependants",verb="recreate"}"#), "");
     let refused = r#"guard_requests_total{decision="allowed",reason="has_dependants",verb="recreate"}"#;
     assert_eq!(guard.metric(refused), "1", "the caller might, the container could not");
-    docker(&["rm", "-f", &inside]);
+    docker(&["rm", "-f", "-v", &inside]);
     assert_eq!(recreate(&guard, &shared, "?t=1").await.0, 200);
 }
 
@@ -357,7 +361,7 @@ async fn only_images_that_ran_healthy_here_are_gone_back_to() {
     let container = docker(&["create", &base, "true"]);
     let bad = format!("{repository}:2");
     docker(&["commit", "--change", "LABEL of.the.image=2", &container, &bad]);
-    docker(&["rm", &container]);
+    docker(&["rm", "-v", &container]);
     left.images.push(bad.clone());
     let id_of = |image: &str| docker(&["image", "inspect", "-f", "{{.Id}}", image]);
     let (good_id, bad_id) = (id_of(&good), id_of(&bad));
@@ -374,7 +378,7 @@ async fn only_images_that_ran_healthy_here_are_gone_back_to() {
     .await;
 
     // A deploy of the bad one, which never gets healthy.
-    docker(&["rm", "-f", &first]);
+    docker(&["rm", "-f", "-v", &first]);
     let sick = ["--health-cmd", "false", "--health-interval", "1s", "--stop-timeout", "1"];
     let second = compose_like(&stage, "web", &bad, &sick, WAITS);
     docker(&["start", &second]);

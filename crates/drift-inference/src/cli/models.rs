@@ -8,7 +8,7 @@ use lake::{Lake, Settings, config::LakeArgs, store::Backend};
 use crate::{
     clock::now_us,
     model::{BUILT_IN, Model},
-    registry::{Action, History, Registry},
+    registry::{Action, Draft, History, Registry},
 };
 
 #[derive(clap::Args, Debug)]
@@ -73,11 +73,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             super::print(&format!("{} is registered; it does not serve before it is promoted\n", model.version))
         }
         Command::Promote { version, reason } => {
-            let entry = registry.promote(&version, &reason, now_us()).await?;
+            let entry = registry.promote(&version, Draft::requested(&reason), now_us()).await?;
             super::print(&format!("{} serves, {} did before\n", entry.version, entry.previous))
         }
         Command::Rollback { reason } => {
-            let entry = registry.roll_back(&reason, now_us()).await?;
+            let entry = registry.roll_back(Draft::requested(&reason), now_us()).await?;
             super::print(&format!("{} serves again, {} is taken away\n", entry.version, entry.previous))
         }
     }
@@ -109,11 +109,12 @@ async fn list(registry: &Registry) -> anyhow::Result<()> {
         out.push_str(&format!("{mark} {version:<24} {line}\n"));
     }
     for entry in &history.entries {
-        let word = match entry.action {
-            Action::Promote => "promoted",
-            Action::Rollback => "rolled back to",
-        };
-        out.push_str(&format!("{} {word} {} after {}: {}\n", entry.at, entry.version, entry.previous, entry.reason));
+        let (at, reason, about) = (&entry.at, &entry.reason, entry.challenger.as_deref().unwrap_or_default());
+        out.push_str(&match entry.action {
+            Action::Promote => format!("{at} promoted {} after {}: {reason}\n", entry.version, entry.previous),
+            Action::Rollback => format!("{at} rolled back to {} after {}: {reason}\n", entry.version, entry.previous),
+            other => format!("{at} {} {about} ({}): {reason}\n", other.as_str(), entry.code.as_str()),
+        });
     }
     super::print(&out)
 }

@@ -16,8 +16,37 @@ use crate::{
     model::{BUILT_IN, Evaluation, Model},
     pipeline::Pipeline,
     profile::Profile,
-    train::{Dataset, RIVAL_CELSIUS, judge, judge_threshold, train},
+    train::{Dataset, Order, RIVAL_CELSIUS, judge, judge_threshold, train},
 };
+
+/// How drift is looked for.
+#[derive(clap::Args, Debug)]
+struct WindowArgs {
+    /// Window in which drift is looked for.
+    #[arg(long, default_value = "5m")]
+    drift_window: Duration,
+}
+
+/// What lines are taken from.
+#[derive(clap::Args, Debug)]
+struct FleetArgs {
+    /// Machines that will be watched together.
+    #[arg(long, default_value_t = 5)]
+    fleet: usize,
+}
+
+/// A model that is there.
+#[derive(clap::Args, Debug)]
+struct ModelArgs {
+    /// Lake folder to look at.
+    #[arg(long)]
+    data: PathBuf,
+    /// Model document; the built-in one if not given.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    window: WindowArgs,
+}
 
 #[derive(clap::Args, Debug)]
 pub struct TrainArgs {
@@ -33,12 +62,10 @@ pub struct TrainArgs {
     /// How far ahead.
     #[arg(long, default_value = "2m")]
     horizon: Duration,
-    /// Window in which drift will be looked for.
-    #[arg(long, default_value = "5m")]
-    drift_window: Duration,
-    /// Machines that will be watched together.
-    #[arg(long, default_value_t = 5)]
-    fleet: usize,
+    #[command(flatten)]
+    window: WindowArgs,
+    #[command(flatten)]
+    lines: FleetArgs,
     /// Version of the model.
     #[arg(long)]
     version: String,
@@ -49,18 +76,10 @@ pub struct TrainArgs {
 
 #[derive(clap::Args, Debug)]
 pub struct ReferenceArgs {
-    /// Lake folder without faults.
-    #[arg(long)]
-    data: PathBuf,
-    /// Model document whose reference is measured anew; the built-in one if not given.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Window in which drift will be looked for.
-    #[arg(long, default_value = "5m")]
-    drift_window: Duration,
-    /// Machines that will be watched together.
-    #[arg(long, default_value_t = 5)]
-    fleet: usize,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    lines: FleetArgs,
     /// File to write.
     #[arg(long)]
     out: PathBuf,
@@ -68,15 +87,8 @@ pub struct ReferenceArgs {
 
 #[derive(clap::Args, Debug)]
 pub struct EvaluateArgs {
-    /// Lake folder.
-    #[arg(long)]
-    data: PathBuf,
-    /// Model document; the built-in one if not given.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Window of the mean shift.
-    #[arg(long, default_value = "5m")]
-    drift_window: Duration,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 fn open(dir: PathBuf) -> anyhow::Result<Lake> {
@@ -88,8 +100,16 @@ pub async fn train_command(args: TrainArgs) -> anyhow::Result<()> {
     let horizon = *args.horizon;
     let data = Dataset::load(&open(args.data)?, horizon).await?;
     let holdout = Dataset::load(&open(args.holdout)?, horizon).await?;
-    let reference = reference(&open(args.reference)?, horizon, *args.drift_window, args.fleet).await?;
-    let model = train(&args.version, &data, &holdout, reference, horizon, OffsetDateTime::now_utc())?;
+    let reference = reference(&open(args.reference)?, horizon, &args.window, &args.lines).await?;
+    let model = train(Order {
+        version: &args.version,
+        rows: &data.rows,
+        holdout: &holdout.rows,
+        reference,
+        fallback: None,
+        horizon,
+        now: OffsetDateTime::now_utc(),
+    })?;
     std::fs::write(&args.out, serde_json::to_string_pretty(&model)? + "\n")?;
     println!("{} rows, {} followed by a failure", model.training.rows, model.training.positives);
     for (name, weight) in NAMES.iter().zip(&model.weights) {
@@ -101,11 +121,12 @@ pub async fn train_command(args: TrainArgs) -> anyhow::Result<()> {
 }
 
 pub async fn reference_command(args: ReferenceArgs) -> anyhow::Result<()> {
-    let mut model = load(args.model.as_deref())?;
+    let ReferenceArgs { model: ModelArgs { data, model, window }, lines, out } = args;
+    let mut model = load(model.as_deref())?;
     let horizon = std::time::Duration::from_secs_f64(model.horizon_seconds);
-    model.reference = reference(&open(args.data)?, horizon, *args.drift_window, args.fleet).await?;
-    std::fs::write(&args.out, serde_json::to_string_pretty(&model)? + "\n")?;
-    println!("{} rows; twice the largest PSI of a calm window of {}:", model.reference.rows, args.drift_window);
+    model.reference = reference(&open(data)?, horizon, &window, &lines).await?;
+    std::fs::write(&out, serde_json::to_string_pretty(&model)? + "\n")?;
+    println!("{} rows; twice the largest PSI of a calm window of {}:", model.reference.rows, window.drift_window);
     for (name, distribution) in NAMES.iter().zip(&model.reference.distributions) {
         println!("  {name:<22} {:>8.3}", distribution.psi_line);
     }
@@ -116,12 +137,14 @@ pub async fn reference_command(args: ReferenceArgs) -> anyhow::Result<()> {
 async fn reference(
     lake: &Lake,
     horizon: std::time::Duration,
-    window: std::time::Duration,
-    fleet: usize,
+    window: &WindowArgs,
+    lines: &FleetArgs,
 ) -> anyhow::Result<Profile> {
     let data = Dataset::load_reference(lake, horizon).await?;
-    let mut reference = data.moments.freeze().map_err(anyhow::Error::msg)?;
-    reference.distributions = distribution::measure(&data.observed, window, fleet).map_err(anyhow::Error::msg)?;
+    let (length, fleet) = (*window.drift_window, lines.fleet);
+    let mut reference = data.moments.freeze_or(None).map_err(anyhow::Error::msg)?;
+    reference.distributions = distribution::measure(&data.observed, length, fleet).map_err(anyhow::Error::msg)?;
+    reference.together = distribution::measure_together(&data.observed, length, fleet);
     Ok(reference)
 }
 
@@ -130,12 +153,13 @@ fn load(file: Option<&Path>) -> anyhow::Result<Model> {
 }
 
 pub async fn evaluate_command(args: EvaluateArgs) -> anyhow::Result<()> {
-    let model = load(args.model.as_deref())?;
-    let lake = open(args.data)?;
+    let ModelArgs { data, model, window } = args.model;
+    let model = load(model.as_deref())?;
+    let lake = open(data)?;
     let horizon = std::time::Duration::from_secs_f64(model.horizon_seconds);
     compare(&model, &Dataset::load(&lake, horizon).await?);
-    let widest = widest(&lake, model, horizon, *args.drift_window).await?;
-    println!("widest in a window of {}: mean shift/σ, PSI, its line, minutes above it", args.drift_window);
+    let widest = widest(&lake, model, horizon, *window.drift_window).await?;
+    println!("widest in a window of {}: mean shift/σ, PSI, its line, minutes above it", window.drift_window);
     for (name, w) in widest {
         println!("  {name:<22} {:>8.3} {:>8.3} {:>8.3} {:>6}", w.shift, w.psi, w.line, w.minutes_above);
     }
@@ -143,8 +167,8 @@ pub async fn evaluate_command(args: EvaluateArgs) -> anyhow::Result<()> {
 }
 
 fn compare(model: &Model, data: &Dataset) {
+    let show = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
     let line = |name: &str, e: Evaluation| {
-        let show = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
         println!(
             "  {name:<22} accuracy {}  precision {}  recall {}  brier {}",
             show(e.accuracy),
@@ -156,6 +180,17 @@ fn compare(model: &Model, data: &Dataset) {
     };
     println!("on {} rows:", data.rows.len());
     let ours = line("model", judge(model, &data.rows).evaluation());
+    if let Some(calibration) = &model.calibration {
+        let scores: Vec<f64> = data.rows.iter().map(|r| model.predict(&r.features).probability).collect();
+        let expected = calibration.estimate(&scores);
+        println!(
+            "  {:<22} accuracy {}  precision {}  recall {}  (blind to a change of what leads to failures)",
+            "expected without labels",
+            show(expected.accuracy),
+            show(expected.precision),
+            show(expected.recall)
+        );
+    }
     let rival =
         line(&format!("temperature ≥ {RIVAL_CELSIUS} °C"), judge_threshold(&data.rows, RIVAL_CELSIUS).evaluation());
     println!("  {:<22} accuracy {:.4}", "always no", ours.always_no_accuracy.unwrap_or_default());

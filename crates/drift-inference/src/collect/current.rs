@@ -6,7 +6,7 @@ use stats::{
     profile::{Kind, Reference},
 };
 
-use super::{Choices, EXACT_VALUES, Value, own_kind, understand};
+use super::{Choices, EXACT_VALUES, RowSample, TogetherDrift, TogetherReference, Value, own_kind, understand};
 use crate::table::{Cell, Place, Sink};
 
 /// A column that the reference has too.
@@ -27,17 +27,42 @@ pub struct CurrentTable<'a> {
     choices: Choices,
     columns: Vec<Option<Column>>,
     new: Vec<String>,
+    names: Vec<String>,
+    /// Kept only where there is something to compare whole rows with.
+    rows: Option<RowSample>,
+    together: Option<&'a TogetherReference>,
+}
+
+/// What a compared table holds.
+pub struct Compared {
+    /// The columns that the reference has.
+    pub columns: Vec<Column>,
+    /// Names of those that it has not.
+    pub new: Vec<String>,
+    /// The columns of numbers together.
+    pub together: Option<TogetherDrift>,
 }
 
 impl<'a> CurrentTable<'a> {
     /// Nothing yet.
-    pub fn new(references: &'a [Reference], binning: Binning, choices: Choices) -> Self {
-        Self { references, binning, choices, columns: Vec::new(), new: Vec::new() }
+    pub fn new(
+        references: &'a [Reference],
+        together: Option<&'a TogetherReference>,
+        binning: Binning,
+        choices: Choices,
+    ) -> Self {
+        let (columns, new, names) = (Vec::new(), Vec::new(), Vec::new());
+        Self { references, binning, choices, columns, new, names, rows: None, together }
     }
 
-    /// The columns that the reference has, and the names of those that it has not.
-    pub fn finish(self) -> (Vec<Column>, Vec<String>) {
-        (self.columns.into_iter().flatten().collect(), self.new)
+    /// Everything that was taken.
+    pub fn finish(self) -> Compared {
+        let together = self.together.zip(self.rows.as_ref()).and_then(|(reference, rows)| {
+            let place = |name: &String| self.names.iter().position(|n| n == name);
+            let places: Option<Vec<usize>> = reference.columns.iter().map(place).collect();
+            reference.compare(rows, &places?)
+        });
+        Compared { columns: self.columns.into_iter().flatten().collect(), new: self.new, together }
     }
 }
 
@@ -56,14 +81,19 @@ impl Sink for CurrentTable<'_> {
             }
             self.columns.push(column);
         }
+        self.names = names.to_vec();
+        self.rows = self.together.map(|_| RowSample::new(names.len()));
         Ok(())
     }
 
     fn cell(&mut self, column: usize, place: Place, cell: Cell<'_>) -> Result<(), String> {
-        let Some(column) = &mut self.columns[column] else { return Ok(()) };
         if !self.choices.wants_row(place.row) {
             return Ok(());
         }
+        if let Some(rows) = &mut self.rows {
+            rows.take(column, place, &cell);
+        }
+        let Some(column) = &mut self.columns[column] else { return Ok(()) };
         // A CSV file's text may have been a Parquet file's number, and the other way round.
         let printed;
         let cell = match (cell, own_kind(cell), column.kind) {

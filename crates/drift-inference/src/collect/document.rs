@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use stats::profile::Reference;
 
-use super::{Choices, ReferenceTable};
+use super::{Choices, Frozen, ReferenceTable, TogetherReference};
 use crate::table::{self, Format, TableError};
 
 /// Values of a column that a file keeps one by one; more are sketched.
@@ -21,6 +21,9 @@ pub struct Profile {
     pub rows: u64,
     /// Its columns.
     pub columns: Vec<Reference>,
+    /// Its columns of numbers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<TogetherReference>,
 }
 
 impl Profile {
@@ -32,11 +35,11 @@ impl Profile {
         let thin = choices.thin.max(1);
         let mut table = ReferenceTable::new(choices);
         let rows = table::read(file, format, &mut table)?.div_ceil(thin);
-        let columns = table.freeze().map_err(|e| TableError::file(file, e))?;
+        let Frozen { columns, together } = table.freeze().map_err(|e| TableError::file(file, e))?;
         if columns.is_empty() {
             return Err(TableError::file(file, "no column is left to look at"));
         }
-        Ok(Self { format: FORMAT.to_owned(), rows, columns })
+        Ok(Self { format: FORMAT.to_owned(), rows, columns, together })
     }
 
     /// Of a profile's file if it is one, else of a table.
@@ -53,6 +56,8 @@ impl Profile {
         let names: Vec<String> = profile.columns.iter().map(|c| c.name.clone()).collect();
         choices.check(&names).map_err(|e| TableError::file(file, e))?;
         profile.columns.retain(|c| choices.wants(&c.name));
+        // Components of all columns say nothing of some of them.
+        profile.together = profile.together.filter(|t| t.columns.iter().all(|name| choices.wants(name)));
         Ok(profile)
     }
 
@@ -62,6 +67,7 @@ impl Profile {
             return Err(format!("its format is {:?} and not {FORMAT:?}", profile.format));
         }
         profile.columns.iter().try_for_each(Reference::check)?;
+        profile.together.as_ref().map_or(Ok(()), |t| t.pca.check(t.columns.len()))?;
         Ok(profile)
     }
 

@@ -2,7 +2,7 @@
 
 use stats::profile::{Kind, Reference, Summary};
 
-use super::{Choices, EXACT_VALUES, Value, kind_of, own_kind, understand};
+use super::{Choices, EXACT_VALUES, RowSample, TogetherReference, Value, kind_of, own_kind, understand};
 use crate::table::{Cell, Place, Sink};
 
 /// Texts from which a column's kind is found out.
@@ -23,31 +23,48 @@ enum State {
 pub struct ReferenceTable {
     choices: Choices,
     columns: Vec<(String, State)>,
+    rows: RowSample,
+}
+
+/// A reference of a table.
+pub struct Frozen {
+    /// Its columns.
+    pub columns: Vec<Reference>,
+    /// Its columns of numbers together.
+    pub together: Option<TogetherReference>,
 }
 
 impl ReferenceTable {
     /// Nothing yet.
     pub fn new(choices: Choices) -> Self {
-        Self { choices, columns: Vec::new() }
+        Self { choices, columns: Vec::new(), rows: RowSample::new(0) }
     }
 
     /// The columns, frozen.
     ///
     /// # Errors
     /// A column that is nearly all numbers but for a text, with its name and place.
-    pub fn freeze(self) -> Result<Vec<Reference>, String> {
-        let mut references = Vec::new();
-        for (name, mut state) in self.columns {
+    pub fn freeze(self) -> Result<Frozen, String> {
+        let (mut references, mut numbers) = (Vec::new(), Vec::new());
+        for (place, (name, mut state)) in self.columns.into_iter().enumerate() {
             if let State::Undecided { .. } = state {
                 state = decide(state);
             }
             match state {
-                State::Known(kind, summary) => references.push(Reference::freeze(&name, kind, summary)),
+                State::Known(kind, summary) => {
+                    // A column that nearly always lacks a value would leave no whole row.
+                    let often = 10 * summary.missing() < summary.rows();
+                    if kind == Kind::Number && often {
+                        numbers.push((name.clone(), place));
+                    }
+                    references.push(Reference::freeze(&name, kind, summary));
+                }
                 State::Faulty(place, reason) => return Err(format!("column {name:?}, {place}: {reason}")),
                 State::Ignored | State::Undecided { .. } => {}
             }
         }
-        Ok(references)
+        let together = TogetherReference::fit(&self.rows, &numbers);
+        Ok(Frozen { columns: references, together })
     }
 }
 
@@ -64,6 +81,7 @@ impl Sink for ReferenceTable {
             }
         };
         self.columns = names.iter().map(|n| (n.clone(), state(n))).collect();
+        self.rows = RowSample::new(names.len());
         Ok(())
     }
 
@@ -71,6 +89,7 @@ impl Sink for ReferenceTable {
         if !self.choices.wants_row(place.row) {
             return Ok(());
         }
+        self.rows.take(column, place, &cell);
         let state = &mut self.columns[column].1;
         if let State::Undecided { texts, places, missing } = state {
             if let Some(kind) = own_kind(cell) {

@@ -14,10 +14,11 @@ use telemetry::problem::{Json, Path, Problem};
 use utoipa::ToSchema;
 
 use crate::{
-    clock::now_us,
+    clock::{now_us, rfc3339},
     ingest::{App, follow, lock},
     model::{BUILT_IN, Evaluation, Model},
-    registry::{Entry, History, RegistryError},
+    registry::{Code, Draft, Entry, History, RegistryError},
+    retrain::{self, Answer, Recovery},
 };
 
 /// A request that may change which model serves.
@@ -53,6 +54,13 @@ fn problem(error: RegistryError) -> Problem {
     }
 }
 
+/// The log as it is now; what is known of it already is not read again.
+async fn history(app: &App) -> Result<History, Problem> {
+    let mut history = lock(&app.history).clone();
+    app.registry.update(&mut history).await.map_err(problem)?;
+    Ok(history)
+}
+
 /// Answer of `GET /v1/models`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelsView {
@@ -71,6 +79,11 @@ struct ModelView {
     champion: bool,
     /// `null` if the document is not usable.
     trained_at: Option<String>,
+    /// The champion that it was trained to beat; `null` for one that was trained by hand.
+    challenged: Option<String>,
+    /// First and last reading that it was trained on.
+    training_range: Option<[String; 2]>,
+    training_rows: Option<u64>,
     holdout: Option<Evaluation>,
     /// Why it is not usable.
     error: Option<String>,
@@ -79,8 +92,7 @@ struct ModelView {
 /// All models of the lake, and every decision about them.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelsView), (status = 503, description = "no lake")))]
 pub async fn models(State(app): State<Arc<App>>) -> Result<Json<ModelsView>, Problem> {
-    let mut history = History::default();
-    app.registry.update(&mut history).await.map_err(problem)?;
+    let history = history(&app).await?;
     let built_in = Model::parse(BUILT_IN).map_err(Problem::internal)?.version;
     let champion = history.champion(&built_in).to_owned();
     let mut versions = app.registry.versions().await.map_err(problem)?;
@@ -91,6 +103,9 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Json<ModelsView>, Pro
         models.push(ModelView {
             champion: version == champion,
             trained_at: model.as_ref().ok().map(|m| m.training.trained_at.clone()),
+            challenged: model.as_ref().ok().and_then(|m| m.training.challenged.clone()),
+            training_range: model.as_ref().ok().map(|m| m.training.range.clone()),
+            training_rows: model.as_ref().ok().map(|m| m.training.rows),
             holdout: model.as_ref().ok().map(|m| m.holdout),
             error: model.err().map(|e| e.to_string()),
             version,
@@ -100,6 +115,42 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Json<ModelsView>, Pro
     Ok(Json(ModelsView { serving, champion, models, decisions: history.entries }))
 }
 
+/// A model that says when to predict a failure otherwise.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Its name.
+    #[schema(example = "failure-v1-cautious")]
+    version: String,
+    /// The model that it is a copy of.
+    #[schema(example = "failure-v1")]
+    of: String,
+    /// Probability from which a failure is predicted, between 0 and 1.
+    #[schema(example = 0.2)]
+    threshold: f64,
+}
+
+/// Registers a copy of a model with another threshold. It does not serve before it is promoted.
+#[utoipa::path(post, path = "/v1/models", security(("models" = [])), request_body = Variant,
+    responses((status = 201, body = Model), (status = 401, description = "no token"), (status = 403, description = "switched off"),
+        (status = 404, description = "no such model"), (status = 409, description = "the name is taken, or is none"),
+        (status = 422, description = "a field is not acceptable; errors names it"), (status = 503, description = "no lake")))]
+pub async fn register(
+    _: Authorised,
+    State(app): State<Arc<App>>,
+    Json(variant): Json<Variant>,
+) -> Result<(StatusCode, Json<Model>), Problem> {
+    let threshold = variant.threshold;
+    if !(threshold > 0.0 && threshold < 1.0) {
+        return Err(Problem::invalid("threshold", "must be between 0 and 1"));
+    }
+    let of = app.registry.model(&variant.of).await.map_err(problem)?;
+    // Its holdout and calibration were measured at the other threshold.
+    let model = Model { version: variant.version, threshold, holdout: Evaluation::default(), calibration: None, ..of };
+    app.registry.register(&model).await.map_err(problem)?;
+    Ok((StatusCode::CREATED, Json(model)))
+}
+
 /// One model, whole.
 #[utoipa::path(get, path = "/v1/models/{version}", params(("version" = String, Path)),
     responses((status = 200, body = Model), (status = 404, description = "no such version"), (status = 503, description = "no lake")))]
@@ -107,12 +158,10 @@ pub async fn one(State(app): State<Arc<App>>, Path(version): Path<String>) -> Re
     Ok(Json(app.registry.model(&version).await.map_err(problem)?))
 }
 
-/// Every decision about models, oldest first.
+/// Every decision about models and each step of a challenge, oldest first.
 #[utoipa::path(get, path = "/v1/decisions", responses((status = 200, body = [Entry]), (status = 503, description = "no lake")))]
 pub async fn decisions(State(app): State<Arc<App>>) -> Result<Json<Vec<Entry>>, Problem> {
-    let mut history = History::default();
-    app.registry.update(&mut history).await.map_err(problem)?;
-    Ok(Json(history.entries))
+    Ok(Json(history(&app).await?.entries))
 }
 
 /// Why.
@@ -125,7 +174,7 @@ pub struct DecisionRequest {
 }
 
 /// Lets the former champion serve again.
-#[utoipa::path(post, path = "/v1/models/rollback", request_body = DecisionRequest,
+#[utoipa::path(post, path = "/v1/models/rollback", security(("models" = [])), request_body = DecisionRequest,
     responses((status = 200, body = Entry), (status = 401, description = "no token"), (status = 403, description = "switched off"),
         (status = 409, description = "there is no former one"), (status = 503, description = "no lake")))]
 pub async fn roll_back(
@@ -133,13 +182,13 @@ pub async fn roll_back(
     State(app): State<Arc<App>>,
     Json(request): Json<DecisionRequest>,
 ) -> Result<Json<Entry>, Problem> {
-    let entry = app.registry.roll_back(&request.reason, now_us()).await.map_err(problem)?;
+    let entry = app.registry.roll_back(Draft::requested(&request.reason), now_us()).await.map_err(problem)?;
     follow(&app).await.map_err(problem)?;
     Ok(Json(entry))
 }
 
 /// Lets a version serve.
-#[utoipa::path(post, path = "/v1/models/{version}/promote", params(("version" = String, Path)), request_body = DecisionRequest,
+#[utoipa::path(post, path = "/v1/models/{version}/promote", security(("models" = [])), params(("version" = String, Path)), request_body = DecisionRequest,
     responses((status = 200, body = Entry), (status = 401, description = "no token"), (status = 403, description = "switched off"),
         (status = 404, description = "no such version"), (status = 409, description = "it serves already, or cannot"), (status = 503, description = "no lake")))]
 pub async fn promote(
@@ -150,7 +199,73 @@ pub async fn promote(
 ) -> Result<Json<Entry>, Problem> {
     let model = app.registry.model(&version).await.map_err(problem)?;
     app.can_serve(&model).map_err(problem)?;
-    let entry = app.registry.promote(&version, &request.reason, now_us()).await.map_err(problem)?;
+    let entry = app.registry.promote(&version, Draft::requested(&request.reason), now_us()).await.map_err(problem)?;
     follow(&app).await.map_err(problem)?;
     Ok(Json(entry))
+}
+
+/// What became of a wish for a challenger.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RetrainView {
+    /// `started`, `running`, or `waiting`: it begins by itself at `begins_at` if the reason lasts.
+    state: &'static str,
+    /// Version of the challenger, while one is being trained.
+    challenger: Option<String>,
+    begins_at: Option<String>,
+}
+
+/// What was done about a champion that is wrong too often.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecoverView {
+    /// `rollback` or `retrain`.
+    remedy: &'static str,
+    /// The decision, of a rollback.
+    rollback: Option<Entry>,
+    /// The challenge, if one was asked for.
+    retrain: Option<RetrainView>,
+}
+
+fn retrain_view(answer: Answer) -> Result<RetrainView, Problem> {
+    let view = |state, challenger, begins_at| Ok(RetrainView { state, challenger, begins_at });
+    match answer {
+        Answer::Started(challenger) => view("started", Some(challenger), None),
+        Answer::Running(challenger) => view("running", Some(challenger), None),
+        Answer::Waiting(at) => view("waiting", None, Some(rfc3339(at))),
+        Answer::Held { code, until_us } => {
+            let detail = format!("{}: not before {}", code.as_str(), rfc3339(until_us));
+            Err(Problem::new(StatusCode::CONFLICT, "The retraining budget does not allow it").detail(detail))
+        }
+    }
+}
+
+/// Trains a challenger in the background. What becomes of it is told by `GET /v1/decisions`.
+#[utoipa::path(post, path = "/v1/retrain", security(("models" = [])), request_body = DecisionRequest,
+    responses((status = 202, body = RetrainView), (status = 401, description = "no token"), (status = 403, description = "switched off"),
+        (status = 409, description = "the budget does not allow it; the detail says why and until when"), (status = 503, description = "no lake")))]
+pub async fn retrain(
+    _: Authorised,
+    State(app): State<Arc<App>>,
+    Json(request): Json<DecisionRequest>,
+) -> Result<(StatusCode, Json<RetrainView>), Problem> {
+    let answer = retrain::ask(&app, Code::Requested, &request.reason, now_us()).await.map_err(problem)?;
+    Ok((StatusCode::ACCEPTED, Json(retrain_view(answer)?)))
+}
+
+/// Does what helps against a champion that is wrong too often: one that was promoted lately is rolled back, an older
+/// one is challenged.
+#[utoipa::path(post, path = "/v1/models/recover", security(("models" = [])), request_body = DecisionRequest,
+    responses((status = 202, body = RecoverView), (status = 401, description = "no token"), (status = 403, description = "switched off"),
+        (status = 409, description = "the budget does not allow it; the detail says why and until when"), (status = 503, description = "no lake")))]
+pub async fn recover(
+    _: Authorised,
+    State(app): State<Arc<App>>,
+    Json(request): Json<DecisionRequest>,
+) -> Result<(StatusCode, Json<RecoverView>), Problem> {
+    let view = match retrain::recover(&app, &request.reason, now_us()).await.map_err(problem)? {
+        Recovery::RolledBack(entry) => RecoverView { remedy: "rollback", rollback: Some(entry), retrain: None },
+        Recovery::Retrain(answer) => {
+            RecoverView { remedy: "retrain", rollback: None, retrain: Some(retrain_view(answer)?) }
+        }
+    };
+    Ok((StatusCode::ACCEPTED, Json(view)))
 }

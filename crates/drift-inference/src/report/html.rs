@@ -36,16 +36,14 @@ pub fn page(report: &Report) -> String {
                 h1 { (headline(report)) }
                 p { (report.current_rows) " rows of " code { (report.current) } " against " (report.reference_rows)
                     " rows of " code { (report.reference) } }
+                @for remark in &report.remarks { p { (remark) } }
+                @if let Some(together) = &report.together { p { (together.words()) } }
                 @if !report.new_columns.is_empty() {
                     p { "Not in the reference: " (report.new_columns.join(", ")) }
                 }
                 (overview(&features))
                 @for feature in &features { (details(feature)) }
-                p { small {
-                    "PSI counts from the larger of 0.1 and what chance stays below with probability "
-                    (report.options.confidence) "; p-values are adjusted for the number of features "
-                    "(Benjamini-Hochberg) and count below " (report.options.alpha) " where the effect is 0.1 or more."
-                } }
+                p { small { (report.rule) } }
             }
         }
     };

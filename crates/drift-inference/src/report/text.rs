@@ -54,6 +54,9 @@ pub fn table(report: &Report, width: usize, colour: bool) -> String {
     for feature in reasons {
         out.push_str(&wrap(&format!("{}: {}", plain(&feature.name), plain(&feature.drift.reason)), width));
     }
+    if let Some(together) = &report.together {
+        out.push_str(&wrap(&together.words(), width));
+    }
     if !report.new_columns.is_empty() {
         let names: Vec<String> = report.new_columns.iter().map(|n| plain(n)).collect();
         out.push_str(&wrap(&format!("not in the reference: {}", names.join(", ")), width));
@@ -158,6 +161,9 @@ mod tests {
             options: Options::default(),
             features: names.iter().map(feature).collect(),
             new_columns: vec!["extra".into()],
+            together: None,
+            remarks: Vec::new(),
+            rule: String::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::support::{App, config};
 const ROW: &str = r#"{"temperature":71.5,"temperature_gradient":1.25,"load":0.5,"vibration":1.5,"power_watts":9000}"#;
 
 impl App {
-    async fn post(&self, path: &str, token: Option<&str>) -> (u16, Value) {
+    pub async fn post(&self, path: &str, token: Option<&str>) -> (u16, Value) {
         let request = self.client.post(format!("{}{path}", self.url)).json(&json!({"reason": "a test"}));
         let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
         let response = request.send().await.unwrap();
@@ -69,6 +69,35 @@ async fn a_bad_model_that_was_promoted_is_rolled_back_to_the_byte() {
     app.until(r#"model_info{version="failure-v1"}"#, |x| x == 1.0).await;
     assert_eq!(app.raw_prediction().await, before);
     assert!(models(&["list"]).1.contains("it was bad"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_with_another_threshold_can_be_registered_and_promoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, state) = (dir.path().join("lake"), dir.path().join("state"));
+    let (lake, state) = (lake.to_str().unwrap(), state.to_str().unwrap());
+    let app = App::start(config(&["--lake-dir", lake, "--state-dir", state, "--models-token", "secret"])).await;
+    let register = async |body: Value, token: &str| {
+        let request = app.client.post(format!("{}/v1/models", app.url)).bearer_auth(token).json(&body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let eager = json!({"version": "eager", "of": "failure-v1", "threshold": 1e-9});
+    assert_eq!(register(eager.clone(), "wrong").await.0, 401);
+    let (status, model) = register(eager, "secret").await;
+    assert_eq!((status, &model["threshold"]), (201, &json!(1e-9)), "{model}");
+    for (body, expected) in [
+        (json!({"version": "eager", "of": "failure-v1", "threshold": 0.5}), 409),
+        (json!({"version": "../x", "of": "failure-v1", "threshold": 0.5}), 409),
+        (json!({"version": "x", "of": "nope", "threshold": 0.5}), 404),
+        (json!({"version": "x", "of": "failure-v1", "threshold": 1}), 422),
+    ] {
+        assert_eq!(register(body.clone(), "secret").await.0, expected, "{body}");
+    }
+    assert_eq!(app.post("/v1/models/eager/promote", Some("secret")).await.0, 200);
+    let calm = r#"{"temperature":50,"load":0.5,"vibration":1.5,"power_watts":9000}"#;
+    assert_eq!(app.predict(calm).await.1["predictions"][0]["will_fail"], true);
     app.stop().await;
 }
 

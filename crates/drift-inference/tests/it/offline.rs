@@ -297,3 +297,41 @@ fn the_service_starts_as_before() {
     assert!(["profile", "score", "stream", "train", "evaluate"].iter().all(|c| text.contains(c)), "{text}");
     assert_eq!(code(&program(&["score"])), 64);
 }
+
+#[test]
+fn the_services_settings_are_checked_without_starting_it() {
+    let check = |args: &[&str]| {
+        let output = program(&[&["check-config"], args].concat());
+        (code(&output), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check(&["--lake-dir", "/tmp"]), (0, "drift-inference: configuration is valid\n".to_owned()));
+    let (status, text) = check(&["--lake-dir", "/tmp", "--retrain-window", "1m"]);
+    assert!(status == 64 && text.starts_with("drift-inference: RETRAIN_WINDOW: "), "{text}");
+}
+
+#[test]
+fn columns_that_part_company_are_drift_although_none_of_them_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = |name: &str, turned: bool| {
+        let (mut text, mut a, mut b) = ("x,y,z\n".to_owned(), uniform(1), uniform(2));
+        for _ in 0..3_000 {
+            let (x, noise) = (a.next().unwrap(), 0.1 * b.next().unwrap());
+            let y = if turned { 1.0 - x + noise } else { x + noise };
+            writeln!(text, "{x},{y},{}", b.next().unwrap()).unwrap();
+        }
+        file(&dir, name, &text)
+    };
+    let (before, after) = (table("before.csv", false), table("after.csv", true));
+    let (status, same) = score(&before, &before, &[]);
+    assert_eq!((status, &same["together"]["drifted"]), (0, &Value::Bool(false)), "{same}");
+    // Frozen to a file and read back it says the same.
+    let profile = dir.path().join("before.json");
+    assert_eq!(code(&program(&["profile", "--data", path(&before), "--out", path(&profile)])), 0);
+    for reference in [&before, &profile] {
+        let (status, turned) = score(reference, &after, &[]);
+        assert_eq!((status, &turned["drifted"]), (1, &Value::from(0)), "{turned}");
+        assert_eq!(turned["together"]["severity"], "alert");
+    }
+    // Without its columns the components say nothing.
+    assert!(score(&profile, &after, &["--ignore", "y"]).1["together"].is_null());
+}

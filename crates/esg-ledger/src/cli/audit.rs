@@ -7,11 +7,28 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     dir::LogDir,
     disk::{self, DiskError},
+    log::Place,
     note::{NoteError, VerifierKey},
     proof::{self, Proven},
     scan,
     verify::{self, Kind, Options},
 };
+
+/// `key`.
+#[derive(clap::Args, Debug)]
+pub struct Key {
+    /// The file, or the log's directory.
+    at: PathBuf,
+}
+
+impl Key {
+    pub(super) fn run(self) -> Done {
+        let file = if self.at.is_dir() { Place::beside(&self.at).state.join("verifier-key") } else { self.at };
+        let key = read_verifier(&file.display().to_string()).map_err(|e| Failure::new(EXIT_DATA, e))?;
+        println!("{key}");
+        Ok(())
+    }
+}
 
 /// `verify`.
 #[derive(clap::Args, Debug)]

@@ -50,6 +50,8 @@ enum Command {
     NewKey(write::NewKey),
     /// Make a new key for a log and say so in it; prints the verifier key.
     RotateKey(write::RotateKey),
+    /// Print a verifier key that a file holds, or that of a log that this machine writes.
+    Key(audit::Key),
     /// Check a directory with nothing but a key.
     Verify(audit::Verify),
     /// Print a proof that an entry is in the log, or that an older log is its beginning.
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Append(c) => c.run(),
         Command::NewKey(c) => c.run(),
         Command::RotateKey(c) => c.run(),
+        Command::Key(c) => c.run(),
         Command::Verify(c) => c.run(),
         Command::Prove(c) => c.run(),
         Command::CheckProof(c) => c.run(),

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub verified_time: Gauge,
     /// 1 the last verification held, 0 it did not; -1 before the first.
     pub verified: IntGauge,
+    /// How long that took.
+    pub verify_duration: Gauge,
     verify_failures: IntCounterVec,
 }
 
@@ -92,6 +94,8 @@ impl Metrics {
             )?,
             verified: r
                 .int_gauge("esg_ledger_verified", "1 the last verification held, 0 it did not, -1 there was none.")?,
+            verify_duration: r
+                .gauge("esg_ledger_verify_duration_seconds", "How long the last verification of the log took.")?,
             verify_failures: r.counter_vec(
                 "esg_ledger_verify_failures_total",
                 "Failures that verification found, by kind.",

@@ -9,7 +9,8 @@ pub mod decide;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -29,6 +30,7 @@ use telemetry::{
     problem::Problem,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use self::decide::{Refusal, Request, decide};
 use crate::{
@@ -60,14 +62,25 @@ pub struct Config {
     #[arg(long, env = "WITNESS_NAME", default_value = "esg-witness")]
     pub name: String,
     /// Verifier keys of the logs that it watches: the keys themselves, or files that hold them.
-    #[arg(long, env = "WITNESS_LOG_KEYS", value_delimiter = ',', required = true)]
+    #[arg(long, env = "WITNESS_LOG_KEYS", value_delimiter = ',')]
     pub log_key: Vec<String>,
+    /// Addresses of logs whose key is asked for once, and remembered for ever.
+    #[arg(long, env = "WITNESS_LOG_URLS", value_delimiter = ',')]
+    pub log_url: Vec<String>,
 }
 
 impl Config {
     fn keys(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let read = |k: &String| read_verifier(k).map_err(|e| ConfigError::new("WITNESS_LOG_KEYS", e));
-        self.log_key.iter().map(read).collect()
+        self.log_key.iter().filter(|k| !k.is_empty()).map(read).collect()
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.log_url
+            .iter()
+            .map(|url| url.trim().trim_end_matches('/').to_owned())
+            .filter(|url| !url.is_empty())
+            .collect()
     }
 }
 
@@ -77,7 +90,13 @@ impl Service for Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        self.keys().map(|_| ())
+        if self.keys()?.is_empty() && self.urls().is_empty() {
+            return Err(ConfigError::new("WITNESS_LOG_KEYS", "neither a key here nor an address in WITNESS_LOG_URLS"));
+        }
+        match self.urls().iter().find(|url| !url.starts_with("http://")) {
+            Some(url) => Err(ConfigError::new("WITNESS_LOG_URLS", format!("{url:?} does not start with http://"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,7 +131,7 @@ impl Metrics {
 pub struct Witness {
     dir: PathBuf,
     key: SigningKey,
-    logs: Vec<VerifierKey>,
+    logs: RwLock<Vec<VerifierKey>>,
     disk: Disk,
     /// Checking against the latest and writing the next must be one step.
     turn: Mutex<()>,
@@ -134,7 +153,42 @@ impl Witness {
         );
         let disk = Disk::default();
         disk.put(&[(dir.join("verifier-key"), format!("{}\n", key.verifier()).into_bytes())])?;
-        Ok(Self { dir: dir.to_owned(), key, logs, disk, turn: Mutex::new(()) })
+        Ok(Self { dir: dir.to_owned(), key, logs: RwLock::new(logs), disk, turn: Mutex::new(()) })
+    }
+
+    fn logs(&self) -> Vec<VerifierKey> {
+        self.logs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn watch(&self, key: VerifierKey) {
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// Where the key that an address gave is remembered.
+    fn remembered(&self, url: &str) -> PathBuf {
+        self.dir.join(format!("{}.log-key", hex(&sha256(url.as_bytes()))))
+    }
+
+    /// Watches the log at an address if its key is known.
+    ///
+    /// # Errors
+    /// What is remembered cannot be read: then the log must not be asked again, it could be another.
+    pub fn recall(&self, url: &str) -> anyhow::Result<bool> {
+        let path = self.remembered(url);
+        let Some(bytes) = disk::read(&path)? else { return Ok(false) };
+        let key = String::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+        self.watch(key.with_context(|| format!("{}: not a verifier key", path.display()))?);
+        Ok(true)
+    }
+
+    /// Watches a log from now on by the key that its address gave.
+    ///
+    /// # Errors
+    /// It cannot be remembered.
+    pub fn remember(&self, url: &str, key: VerifierKey) -> anyhow::Result<()> {
+        self.disk.put(&[(self.remembered(url), format!("{key}\n").into_bytes())])?;
+        self.watch(key);
+        Ok(())
     }
 
     /// The witness's public key.
@@ -168,9 +222,10 @@ impl Witness {
             Ok(request) => request,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let logs = self.logs();
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut damaged = None;
-        let decision = decide(&request, &self.logs, |origin| match self.latest(origin) {
+        let decision = decide(&request, &logs, |origin| match self.latest(origin) {
             Ok(latest) => latest.map(|(checkpoint, _)| checkpoint),
             Err(error) => {
                 damaged = Some(error);
@@ -187,7 +242,7 @@ impl Witness {
         let line = self.key.sign(note.text(), now);
         let mut cosigned = Note::new(note.text().to_owned());
         // Only what was checked is kept: the log's lines, and this one.
-        note.signatures().iter().filter(|s| self.logs.iter().any(|k| s.is_by(k))).for_each(|s| cosigned.add(s.clone()));
+        note.signatures().iter().filter(|s| logs.iter().any(|k| s.is_by(k))).for_each(|s| cosigned.add(s.clone()));
         cosigned.add(line.clone());
         self.disk.put(&[(self.file(&checkpoint.origin), cosigned.to_string().into_bytes())])?;
         Ok(Ok((line.to_string(), checkpoint)))
@@ -217,7 +272,14 @@ pub async fn run(config: Config, rt: Runtime) -> anyhow::Result<()> {
 /// As [`run`].
 pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow::Result<()> {
     let witness = Arc::new(Witness::open(&config.dir, &config.name, config.keys()?)?);
-    tracing::info!(key = %witness.verifier(), logs = config.log_key.len(), "witness is running");
+    let mut strangers = Vec::new();
+    for url in config.urls() {
+        if !witness.recall(&url)? {
+            strangers.push(url);
+        }
+    }
+    tracing::info!(key = %witness.verifier(), logs = witness.logs().len(), "witness is running");
+    let introduced = tokio::spawn(introduced(witness.clone(), strangers, rt.shutdown.clone()));
     let metrics = Metrics::new(&rt.registry)?;
     let http = metrics.http.clone();
     let router = Router::new()
@@ -228,7 +290,43 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
         .with_state(App { witness, metrics });
     let router = telemetry::http::instrument_with_limit(router, http, BODY_LIMIT);
     telemetry::http::serve(listener, router, rt.shutdown.clone(), *config.common.shutdown_grace).await?;
+    introduced.await?
+}
+
+/// Asks each log for its key, once, however long it takes until it answers.
+async fn introduced(
+    witness: Arc<Witness>,
+    mut strangers: Vec<String>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let http = telemetry::client::new(Duration::from_secs(5))?;
+    while !strangers.is_empty() {
+        let mut left = Vec::new();
+        for url in strangers {
+            match key_of(&http, &url).await.and_then(|key| {
+                let shown = key.to_string();
+                witness.remember(&url, key).map(|()| shown)
+            }) {
+                Ok(key) => tracing::info!(url, key, "the log's key is remembered from now on"),
+                Err(error) => {
+                    tracing::debug!(url, error = format!("{error:#}"), "the log has not given its key yet");
+                    left.push(url);
+                }
+            }
+        }
+        strangers = left;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
     Ok(())
+}
+
+async fn key_of(http: &telemetry::client::Client, url: &str) -> anyhow::Result<VerifierKey> {
+    let response = http.get(format!("{url}/key")).send().await?;
+    anyhow::ensure!(response.status().is_success(), "it answered {}", response.status());
+    Ok(response.text().await?.parse()?)
 }
 
 async fn add_checkpoint(State(app): State<App>, body: Bytes) -> Result<Response, Problem> {
@@ -272,7 +370,7 @@ async fn add_checkpoint(State(app): State<App>, body: Bytes) -> Result<Response,
 }
 
 async fn latest(State(app): State<App>, extract::Path(hash): extract::Path<String>) -> Result<Response, Problem> {
-    let known = app.witness.logs.iter().find(|k| hex(&sha256(k.name().as_bytes())) == hash);
+    let known = app.witness.logs().into_iter().find(|k| hex(&sha256(k.name().as_bytes())) == hash);
     let origin = known.ok_or_else(|| Problem::not_found("log"))?.name().to_owned();
     let witness = app.witness.clone();
     let latest = tokio::task::spawn_blocking(move || witness.latest(&origin)).await.map_err(Problem::internal)?;

@@ -54,6 +54,10 @@ fn the_path_of_an_outsider_from_a_new_log_to_a_checked_copy() {
     assert_eq!((made.code, made.err.as_str()), (0, ""));
     let key = made.out.trim().to_owned();
     assert!(key.starts_with("example.com/esg+"));
+    for at in ["log", "log.state/verifier-key"] {
+        assert_eq!(run(dir, &["key", at]).out.trim(), key);
+    }
+    assert_eq!(run(dir, &["key", "nowhere"]).code, 65);
     let again = run(dir, &["init", "log", "--origin", "example.com/esg"]);
     assert_eq!((again.code, again.err.as_str()), (65, "esg-ledger: log holds a log already\n"));
     use std::os::unix::fs::PermissionsExt;

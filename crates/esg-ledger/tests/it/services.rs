@@ -6,7 +6,7 @@ use clap::Parser;
 use esg_ledger::{
     entry::Entry,
     log::Place,
-    note::{Note, VerifierKey},
+    note::{Algorithm, Note, SigningKey, VerifierKey},
     serve, testing,
     verify::{Options, verify},
     witness,
@@ -226,11 +226,73 @@ async fn a_damaged_log_is_found_by_the_service_itself() {
     assert_eq!(post(&running.url, TOKEN, lines("m", 0..300)).await.0, 200);
     until("a verification", async || running.metric("esg_ledger_verified") == 1.0).await;
     let bundle: PathBuf = folder.path().join("log/tile/entries/000");
-    let mut bytes = std::fs::read(&bundle).unwrap();
+    let good = std::fs::read(&bundle).unwrap();
+    let mut bytes = good.clone();
     bytes[1_000] ^= 1;
     std::fs::write(&bundle, bytes).unwrap();
     until("the damage is found", async || running.metric("esg_ledger_verified") == 0.0).await;
     assert!(running.metric("esg_ledger_verify_failures_total{kind=\"entry_altered\"}") >= 1.0);
+    std::fs::write(&bundle, good).unwrap();
+    until("it is whole again", async || running.metric("esg_ledger_verified") == 1.0).await;
+
+    // An older checkpoint is properly signed, and yet not what was there before.
+    let (checkpoint, trusted) = ("log/checkpoint", "log.state/verified-checkpoint");
+    let older = std::fs::read(folder.path().join(checkpoint)).unwrap();
+    assert_eq!(post(&running.url, TOKEN, lines("m", 300..310)).await.0, 200);
+    let newer = std::fs::read(folder.path().join(checkpoint)).unwrap();
+    until("that is trusted", async || std::fs::read(folder.path().join(trusted)).unwrap() == newer).await;
+    std::fs::write(folder.path().join(checkpoint), older).unwrap();
+    until("the older one is found", async || running.metric("esg_ledger_verified") == 0.0).await;
+    assert!(running.metric("esg_ledger_verify_failures_total{kind=\"rolled_back\"}") >= 1.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_asks_a_log_for_its_key_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let witness_url = format!("http://{free}");
+    let running = ledger(folder.path(), &["--witness-url", &witness_url]).await;
+    let dir = folder.path().join("witness");
+    let args = ["x", "--dir", dir.to_str().unwrap(), "--name", "example.com/w", "--log-url", &running.url];
+    let start = async || {
+        let config = WitnessArgs::parse_from(args).config;
+        config.validate().unwrap();
+        let rt = Runtime::for_test();
+        let listener = TcpListener::bind(free).await.unwrap();
+        let task = tokio::spawn(witness::serve(config, listener, rt.clone()));
+        // It answers once everything is there.
+        assert_eq!(get(format!("{witness_url}/key")).await.0, 200);
+        Running { url: witness_url.clone(), rt, task }
+    };
+    let (_, key) = get(format!("{}/key", running.url)).await;
+    let w = start().await;
+    until("the two have met", async || running.metric("esg_ledger_witness_up") == 1.0).await;
+    w.stop().await;
+    let key = String::from_utf8(key).unwrap();
+    let remembered = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .find(|f| f.extension().is_some_and(|e| e == "log-key"));
+    assert_eq!(std::fs::read_to_string(remembered.as_ref().unwrap()).unwrap(), key);
+
+    // Whoever answers at that address later is not asked any more: the log of this key is the one.
+    let other = SigningKey::from_seed("example.com/other", Algorithm::Ed25519, [7; 32]).unwrap().verifier().to_string();
+    let w = start().await;
+    assert_eq!(post(&running.url, TOKEN, lines("m", 0..5)).await.0, 200);
+    until("it cosigns as before", async || w.metric("esg_witness_tree_size_entries") == 6.0).await;
+    w.stop().await;
+    std::fs::write(remembered.as_ref().unwrap(), other).unwrap();
+    let w = start().await;
+    assert_eq!(post(&running.url, TOKEN, lines("m", 5..6)).await.0, 200);
+    until("another log is not the one that it knows", async || {
+        w.metric("esg_witness_checkpoints_total{outcome=\"unknown_log\"}") >= 1.0
+    })
+    .await;
+    w.stop().await;
+    std::fs::write(remembered.unwrap(), "half").unwrap();
+    let refused = witness::Witness::open(&dir, "x", Vec::new()).unwrap().recall(&running.url).unwrap_err();
+    assert!(refused.to_string().contains("not a verifier key"), "{refused}");
     running.stop().await;
 }
 

@@ -5,6 +5,8 @@ mod events;
 pub mod judge;
 pub mod parameters;
 mod perform;
+mod plant;
+pub mod release;
 mod run;
 pub mod schema;
 pub mod step;
@@ -47,9 +49,21 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
         }
         ScenarioCommand::Run(args) => {
             let given = Given { quick: args.quick, set: args.set.into_iter().collect() };
-            let chosen = choose(load(&stack, &given)?, &args.names, args.all)?;
+            let mut chosen = choose(load(&stack, &given)?, &args.names, args.all)?;
+            if args.all {
+                let off = |scenario: &Scenario| {
+                    scenario.profile.as_ref().filter(|p| !stack.state.profiles.contains(p)).cloned()
+                };
+                chosen.retain(|scenario| match off(scenario) {
+                    Some(profile) if !args.json => {
+                        println!("{} is left out: {}", scenario.name, profile_is_off(&profile));
+                        false
+                    }
+                    off => off.is_none(),
+                });
+            }
             known_parameters(&chosen, &given)?;
-            let manner = Manner { talk: !args.json, patience: args.patience };
+            let manner = Manner { talk: !args.json, patience: args.patience, release: !args.no_release };
             let mut reports = Vec::new();
             for scenario in chosen.iter().flat_map(|scenario| (0..args.times).map(move |_| scenario)) {
                 // One that cannot be carried out must not keep the others from being.
@@ -64,6 +78,11 @@ pub async fn run(site: &Site, command: ScenarioCommand) -> Result<u8> {
             Ok(u8::from(reports.iter().any(|report| !report.passed())))
         }
     }
+}
+
+/// What is missing for a scenario that needs a profile.
+fn profile_is_off(profile: &str) -> String {
+    format!("the profile {profile} is off; ./stack up --profile {profile} turns it on")
 }
 
 fn not_carried_out(scenario: &Scenario, error: &anyhow::Error, talk: bool) -> Report {
@@ -114,7 +133,7 @@ fn described(scenarios: &[Scenario]) -> Vec<Value> {
             s.parameters.iter().map(|(name, p)| (name, json!({"default": p.default, "quick": p.quick}))).collect();
         json!({
             "name": s.name, "title": s.title, "description": s.description.trim(),
-            "parameters": parameters, "by_name_only": s.by_name_only,
+            "parameters": parameters, "by_name_only": s.by_name_only, "profile": s.profile,
         })
     };
     scenarios.iter().map(one).collect()
@@ -126,6 +145,9 @@ fn list(scenarios: &[Scenario]) -> Table {
         let mut what = scenario.title.clone();
         for (name, parameter) in &scenario.parameters {
             what.push_str(&format!(" · {name}={}", parameter.default));
+        }
+        if let Some(profile) = &scenario.profile {
+            what.push_str(&format!(" · with the profile {profile}"));
         }
         if scenario.by_name_only.is_some() {
             what.push_str(" · by name only");

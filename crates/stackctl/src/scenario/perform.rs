@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -30,6 +31,10 @@ pub struct Tokens {
     faults: String,
     webhook: String,
     operator: String,
+    /// Of the fleet.
+    pub(super) machines: String,
+    /// Of drift-inference.
+    models: String,
 }
 
 impl Tokens {
@@ -48,7 +53,9 @@ impl Tokens {
                 |step| matches!(step, Step::PostAlerts(alerts) if alerts.to == Receiver::AlertBot),
             )
             .await?,
+            machines: needed("machines", |step| matches!(step, Step::MachineFault(_) | Step::MendMachine(_))).await?,
             operator: needed("alert-bot-operator", |step| matches!(step, Step::Freeze { .. } | Step::Unfreeze)).await?,
+            models: needed("models", |step| matches!(step, Step::Inference(_))).await?,
         })
     }
 }
@@ -82,6 +89,17 @@ impl Run<'_> {
                 self.freeze(json!({"frozen": true, "why": why, "until": until})).await?;
             }
             Step::Unfreeze => self.freeze(json!({"frozen": false, "why": "the scenario is over"})).await?,
+            Step::MachineFault(fault) => self.machine_fault(fault).await?,
+            Step::MendMachine(machine) => self.mend_machine(machine).await?,
+            Step::Damage(damage) => self.damage(damage).await?,
+            Step::UndoDamage(volume) => self.undo_damage(volume).await?,
+            Step::Inference(order) => {
+                let url = format!("{}{}", self.api.url("drift-inference")?, order.request.path);
+                let request = self.api.http().request(order.request.method.clone(), url);
+                let request = request.bearer_auth(&self.tokens().models);
+                let request = order.body.iter().fold(request, |request, body| request.json(body));
+                accepted(request, "the order").await?;
+            }
             Step::Repeat { times, steps } => {
                 for _ in 0..*times {
                     for step in steps {
@@ -128,8 +146,35 @@ impl Run<'_> {
     }
 
     async fn freeze(&self, order: Value) -> Result<()> {
-        let url = format!("{}/v1/freeze", self.api.url("alert-bot")?);
-        accepted(self.api.http().put(url).bearer_auth(&self.tokens().operator).json(&order), "the freeze").await
+        self.order(Method::PUT, "/v1/freeze", &self.tokens().operator, &order, "the freeze").await
+    }
+
+    /// An operator's order to the bot; of two, to the one that acts.
+    pub(super) async fn order(&self, method: Method, path: &str, token: &str, body: &Value, what: &str) -> Result<()> {
+        let mut refused = None;
+        for bot in self.api.bots() {
+            let url = format!("{}{path}", self.api.url(bot)?);
+            let answer =
+                accepted(self.api.http().request(method.clone(), url).bearer_auth(token).json(body), what).await;
+            match answer {
+                Ok(()) => return Ok(()),
+                // Of what one refuses because it stands by, the other one's answer counts.
+                Err(error) => {
+                    refused = Some(refused.filter(|_| error.to_string().contains("not_leader")).unwrap_or(error))
+                }
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The service of the bot that acts.
+    async fn leader(&self) -> Result<String> {
+        let targets: Value = self.api.get("alert-bot", "/v1/targets", &[]).await?;
+        let holder = targets["lease"]["holder"].as_str().unwrap_or_default();
+        let found = self.api.bots().into_iter().find(|bot| *bot == holder);
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("the bot that acts calls itself {holder:?}, which is no service"))
     }
 
     /// Makes an image from the one that runs, if it has something new, and lets compose recreate the container.
@@ -226,8 +271,9 @@ impl Run<'_> {
 
     /// Waits for the moment and kills.
     async fn kill_bot(&self, kill: &KillBot) -> Result<()> {
-        let found = self.compose.container("alert-bot").await?;
-        let bot = found.context("alert-bot is not part of the running stack")?;
+        let service = if kill.leader { self.leader().await? } else { "alert-bot".to_owned() };
+        let found = self.compose.container(&service).await?;
+        let bot = found.with_context(|| format!("{service} is not part of the running stack"))?;
         let deadline = Instant::now() + kill.within.0;
         loop {
             let listed = self.api.get::<Value>("alert-bot", "/v1/incidents", &[("state", kill.when.state())]).await;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use console::style;
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -14,6 +15,7 @@ use super::containers::{self, Lives};
 use super::events::Events;
 use super::judge::{self, Acted, Aftermath, Report, Seen, Verdict};
 use super::perform::Tokens;
+use super::release;
 use super::schema::{Door, Scenario};
 use crate::api::Api;
 use crate::docker::{Compose, Container};
@@ -21,6 +23,7 @@ use crate::incident::Incident;
 use crate::layout::{self, duration};
 use crate::load::{self, Plan};
 use crate::progress::Progress;
+use crate::secrets;
 use crate::stack::Stack;
 
 /// Between two looks at the stack.
@@ -37,16 +40,21 @@ pub struct Manner {
     pub talk: bool,
     /// How long to wait for a stack that is still busy with something else.
     pub patience: Duration,
+    /// Budgets of the bot that would hold the action are given back; otherwise they are waited for.
+    pub release: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { talk: true, patience: Duration::from_secs(240) }
+        Self { talk: true, patience: Duration::from_secs(240), release: true }
     }
 }
 
 /// Runs one scenario and judges it.
 pub async fn execute(stack: &Stack, scenario: &Scenario, manner: Manner) -> Result<Report> {
+    if let Some(profile) = scenario.profile.as_ref().filter(|profile| !stack.state.profiles.contains(profile)) {
+        bail!("{}", super::profile_is_off(profile));
+    }
     let mut run = Run {
         api: Api::new(stack)?,
         compose: stack.compose(),
@@ -59,7 +67,7 @@ pub async fn execute(stack: &Stack, scenario: &Scenario, manner: Manner) -> Resu
         say: manner.talk.then(Progress::new),
     };
     run.headline();
-    run.before = run.quiet(manner.patience).await?;
+    run.before = run.quiet(manner).await?;
     run.tokens = Tokens::fetch(&run).await?;
     let (stop, stopped) = watch::channel(false);
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
@@ -178,16 +186,19 @@ impl Run<'_> {
     }
 
     /// Waits until nothing burns that this scenario would be confused by.
-    async fn quiet(&self, patience: Duration) -> Result<Before> {
-        let deadline = Instant::now() + patience;
+    async fn quiet(&self, manner: Manner) -> Result<Before> {
+        let deadline = Instant::now() + manner.patience;
         let mut told = false;
         loop {
             let containers = self.compose.containers().await?;
             if containers.is_empty() {
                 bail!("the stack is not running: ./stack up");
             }
-            let why = match self.busy(&containers).await {
+            let why = match self.busy(&containers, manner.release).await {
                 Ok(None) => {
+                    if manner.release {
+                        self.give_back().await?;
+                    }
                     let incidents = self.api.incidents(INCIDENTS).await?;
                     return Ok(Before {
                         lives: Mutex::new(containers::lives(&containers)),
@@ -210,7 +221,7 @@ impl Run<'_> {
         }
     }
 
-    async fn busy(&self, containers: &[Container]) -> Result<Option<String>> {
+    async fn busy(&self, containers: &[Container], release: bool) -> Result<Option<String>> {
         let sick = containers.iter().find(|c| c.state != "exited" && !c.is_well());
         if let Some(container) = sick {
             return Ok(Some(format!("{} is {} {}", container.service, container.state, container.health)));
@@ -227,7 +238,7 @@ impl Run<'_> {
         if let Some(freeze) = self.freeze_in_force().await {
             return Ok(Some(format!("the alert-bot is frozen: {freeze}")));
         }
-        for wanted in self.scenario.expect.action.wanted() {
+        for wanted in self.scenario.expect.action.wanted().iter().filter(|_| !release) {
             let target = &wanted.target;
             let budget = format!("min(alertbot_budget_remaining{{target=~\"(.+-)?{target}(-[0-9]+)?\"}})");
             if self.api.value(&budget).await?.is_some_and(|left| left < 1.0) {
@@ -240,6 +251,26 @@ impl Run<'_> {
             Some(value) => Ok(Some(format!("the SLI is at {value:.3}"))),
             None => Ok(Some("the SLI has no data yet".into())),
         }
+    }
+
+    /// Gives back what would hold the action that is waited for, with the operator's token.
+    async fn give_back(&self) -> Result<()> {
+        let wanted = self.scenario.expect.action.wanted();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let owed = release::owed(&self.api.get("alert-bot", "/v1/targets", &[]).await?, wanted);
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let token = secrets::fetch(&self.stack.site, "alert-bot-operator").await?;
+        for release::Owed { target, global, why } in owed {
+            let reason = format!("before the scenario {}: {why}", self.scenario.name);
+            let order = json!({"reason": reason, "global": global, "by": "stack scenario"});
+            self.order(Method::POST, &format!("/v1/targets/{target}/release"), &token, &order, "the release").await?;
+            self.line(format!("  gave {target} its budget back: {why}"));
+        }
+        Ok(())
     }
 
     /// Why the bot acts on nothing, if it does not: `storm` if it froze itself.
@@ -523,8 +554,6 @@ fn pages(list: &Value, since: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

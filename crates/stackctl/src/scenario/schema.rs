@@ -31,6 +31,8 @@ pub struct Scenario {
     pub title: String,
     /// A few sentences.
     pub description: String,
+    /// The compose profile that must be on.
+    pub profile: Option<String>,
     /// Values that a run may change, such as how long something lasts.
     #[serde(default)]
     pub parameters: Parameters,
@@ -610,6 +612,26 @@ cleanup:
             .collect();
         assert!(errors.iter().all(|error| error.contains("line ")), "{errors:?}");
         insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    #[test]
+    fn steps_on_the_plant_are_read() {
+        let steps = "  - machine_fault: {machine: m-2, fault: {kind: sensor_gap, ttl: 40s}}
+  - damage: {volume: esg-ledger, files: [a, b/c], at: 7}
+  - mend_machine: m-2
+  - undo_damage: esg-ledger
+";
+        let scenario = good(&GOOD.replacen("  - kill: redis\n", steps, 1)).unwrap();
+        let told: Vec<String> = scenario.steps.iter().skip(2).take(4).map(Step::describe).collect();
+        assert_eq!(
+            told,
+            [
+                r#"fault of m-2: {"kind":"sensor_gap","ttl":"40s"}"#,
+                "turned a bit over in volume esg-ledger, byte 7",
+                "mended m-2",
+                "put volume esg-ledger right",
+            ]
+        );
     }
 
     #[test]

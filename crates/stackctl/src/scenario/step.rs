@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::plant::{Damage, MachineFault};
 use super::value::{Span, one_of, request, scalar};
 use crate::layout::duration;
 use crate::load::Request;
@@ -53,6 +54,16 @@ pub enum Step {
     },
     /// The switch back.
     Unfreeze,
+    /// A fault of a machine of the fleet.
+    MachineFault(MachineFault),
+    /// A machine without faults and orders again.
+    MendMachine(String),
+    /// A bit turned over in a volume.
+    Damage(Damage),
+    /// The volume as it was.
+    UndoDamage(String),
+    /// An order to drift-inference, with the token that changes models and breaks the lake.
+    Inference(Order),
     /// Some steps, several times.
     Repeat {
         /// How often.
@@ -145,7 +156,18 @@ pub struct Sql {
     pub hold: Span,
 }
 
-/// SIGKILL to the alert-bot when an incident of this scenario has come so far.
+/// An order to a service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// What is asked for.
+    #[serde(deserialize_with = "request")]
+    pub request: Request,
+    /// JSON of the request; absent for none.
+    pub body: Option<serde_json::Value>,
+}
+
+/// SIGKILL to an alert-bot when an incident of this scenario has come so far.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KillBot {
@@ -154,6 +176,9 @@ pub struct KillBot {
     pub when: Moment,
     /// It must come so far within this time.
     pub within: Span,
+    /// Of two bots the one that acts, whichever that is; otherwise the service `alert-bot`.
+    #[serde(default)]
+    pub leader: bool,
 }
 
 /// How far an incident has come.
@@ -181,6 +206,7 @@ impl Step {
         match self {
             Self::Docker { service, .. } | Self::Redeploy(service) => vec![service],
             Self::Deploy(deploy) => vec![&deploy.service],
+            Self::KillBot(kill) if kill.leader => vec!["alert-bot", "alert-bot-standby"],
             Self::KillBot(_) => vec!["alert-bot"],
             Self::Repeat { steps, .. } => steps.iter().flat_map(Self::services).collect(),
             Self::PostAlerts(alerts) => alerts.services.iter().map(String::as_str).collect(),
@@ -215,9 +241,17 @@ impl Step {
             }
             Self::Redeploy(service) => format!("deployed {service} as it was"),
             Self::Sql(sql) => format!("a session holds for {}: {}", duration(sql.hold.0), sql.statement),
+            Self::KillBot(kill) if kill.leader => {
+                format!("killed the alert-bot that acts, while {}", kill.when.state())
+            }
             Self::KillBot(kill) => format!("killed the alert-bot while {}", kill.when.state()),
             Self::Freeze { why, .. } => format!("froze the alert-bot: {why}"),
             Self::Unfreeze => "unfroze the alert-bot".into(),
+            Self::MachineFault(fault) => format!("fault of {}: {}", fault.machine, fault.fault),
+            Self::MendMachine(machine) => format!("mended {machine}"),
+            Self::Damage(damage) => format!("turned a bit over in volume {}, byte {}", damage.volume, damage.at),
+            Self::UndoDamage(volume) => format!("put volume {volume} right"),
+            Self::Inference(order) => format!("ordered {} {}", order.request.method, order.request.path),
             Self::Repeat { times, steps } => {
                 let each: Vec<String> = steps.iter().map(Self::describe).collect();
                 format!("{times} × ({})", each.join("; "))
@@ -227,7 +261,7 @@ impl Step {
 }
 
 const KEYS: &str = "http, fault, kill, stop, start, pause, unpause, wait, post_alerts, deploy, redeploy, sql, kill_bot, \
-                    freeze, unfreeze, repeat";
+                    freeze, unfreeze, inference, machine_fault, mend_machine, damage, undo_damage, repeat";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,6 +281,11 @@ struct StepText {
     kill_bot: Option<KillBot>,
     freeze: Option<FreezeText>,
     unfreeze: Option<bool>,
+    machine_fault: Option<MachineFault>,
+    mend_machine: Option<String>,
+    damage: Option<Damage>,
+    undo_damage: Option<String>,
+    inference: Option<Order>,
     repeat: Option<RepeatText>,
 }
 
@@ -344,6 +383,11 @@ impl TryFrom<StepText> for Step {
         given.extend(text.kill_bot.map(Self::KillBot));
         given.extend(text.freeze.map(|freeze| Self::Freeze { why: freeze.why, lasting: freeze.lasting.0 }));
         given.extend(text.unfreeze.filter(|yes| *yes).map(|_| Self::Unfreeze));
+        given.extend(text.machine_fault.map(Self::MachineFault));
+        given.extend(text.mend_machine.map(Self::MendMachine));
+        given.extend(text.damage.map(Self::Damage));
+        given.extend(text.undo_damage.map(Self::UndoDamage));
+        given.extend(text.inference.map(Self::Inference));
         given.extend(text.repeat.map(|repeat| Self::Repeat { times: repeat.times, steps: repeat.steps }));
         match (given.pop(), given.is_empty()) {
             (Some(step), true) => Ok(step),

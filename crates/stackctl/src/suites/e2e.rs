@@ -247,9 +247,13 @@ async fn configuration(stack: &Stack) -> Result<Vec<Check>> {
         let Some(program) = &service.builds else { continue };
         let Some(container) = containers.iter().find(|container| container.service == service.name) else { continue };
         let binary = format!("/usr/local/bin/{program}");
+        // What the container was started with: a program may be several services.
+        let inspected = docker::inspect(std::slice::from_ref(&container.id)).await?;
+        let words = inspected.first().and_then(|it| it["Config"]["Cmd"].as_array().cloned()).unwrap_or_default();
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
         let ask = async |extra: &[&str]| {
             let mut command = docker(["exec"]);
-            command.args(extra).args([&container.id, &binary, "--check-config"]);
+            command.args(extra).args([&container.id, &binary]).args(&words).arg("--check-config");
             exec::capture(command, LIMIT).await
         };
         let result = async {

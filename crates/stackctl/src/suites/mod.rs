@@ -4,6 +4,7 @@ mod cargo;
 mod config;
 mod console;
 mod e2e;
+mod fuzz;
 mod real;
 mod rules;
 mod script;
@@ -43,6 +44,8 @@ pub enum Suite {
     Config,
     /// Unit and integration tests against real components.
     Tests,
+    /// Each fuzz target for half a minute, from the corpus on.
+    Fuzz,
     /// The incident console in a real browser.
     Console,
     /// The whole stack: up, verify, hardening, scenarios, down.
@@ -149,6 +152,7 @@ impl Suite {
             Self::Rules => rules::run(bench).await,
             Self::Config => config::run(bench).await,
             Self::Tests => real::run(bench).await,
+            Self::Fuzz => fuzz::run(bench).await,
             Self::Console => console::run(bench).await,
             Self::E2e => e2e::run(bench).await,
         }

@@ -177,7 +177,8 @@ fn every_image_is_pinned_in_one_file() {
 
 #[test]
 fn healing_and_protection_exclude_each_other_and_leave_nobody_out() {
-    let protected: BTreeSet<&str> = ["docker-guard", "alert-bot", "prometheus", "alertmanager"].into();
+    let protected: BTreeSet<&str> =
+        ["docker-guard", "alert-bot", "alert-bot-standby", "prometheus", "alertmanager"].into();
     check(|service, _| {
         if service.one_shot {
             return None;
@@ -208,9 +209,12 @@ fn every_port_of_the_product_is_there() {
         ("OTLP_GRPC_PORT", 4317),
         ("OTLP_HTTP_PORT", 4318),
         ("ALERT_BOT_PORT", 5000),
+        ("ALERT_BOT_STANDBY_PORT", 5001),
         ("TRANSACTION_API_PORT", 8000),
         ("TELEMETRY_GENERATOR_PORT", 8001),
         ("DRIFT_INFERENCE_PORT", 8002),
+        ("ESG_LEDGER_PORT", 8011),
+        ("ESG_WITNESS_PORT", 8012),
         ("GATEWAY_PORT", 8080),
         ("RECEIVER_PORT", 8025),
     ]

@@ -23,7 +23,7 @@ pub fn rfc3339(us: i64) -> String {
 /// Answer of `GET /health`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthView {
-    /// `ok`, or `degraded` while the lake takes no readings.
+    /// `ok`, or `degraded` while the lake takes no readings or the ledger no entries.
     pub status: &'static str,
     /// Machines in the fleet.
     pub machines: usize,
@@ -31,6 +31,17 @@ pub struct HealthView {
     pub last_tick: Option<String>,
     /// The way to the lake.
     pub lake: LakeView,
+    /// The way to the ledger; `null` without one.
+    pub ledger: Option<LedgerView>,
+}
+
+/// The way to the ledger.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LedgerView {
+    /// The latest attempt went through; `null` before the first.
+    pub ok: Option<bool>,
+    /// Entries that wait.
+    pub waiting_entries: usize,
 }
 
 /// The way to the lake.

@@ -4,5 +4,6 @@
 mod api;
 mod command;
 mod delivery;
+mod evidence;
 mod plant;
 mod support;

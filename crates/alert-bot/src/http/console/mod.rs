@@ -58,6 +58,7 @@ pub fn routes() -> Router<AppState> {
         .route("/incidents/{id}/{command}", post(orders::operate))
         .route("/freeze", post(orders::freeze))
         .route("/targets", get(targets::page))
+        .route("/targets/{service}/release", post(orders::release))
         .route("/policy", get(policy::page).post(policy::simulate))
         .route("/decisions", get(decisions::page))
         .route("/audit", get(audit::page))

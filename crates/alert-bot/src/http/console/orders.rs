@@ -13,7 +13,7 @@ use telemetry::problem::Problem;
 use super::{
     super::{
         AppState,
-        operate::{self, FreezeBody, OperateBody},
+        operate::{self, FreezeBody, OperateBody, ReleaseBody},
     },
     visit::{Away, Door, Visit, local},
 };
@@ -74,6 +74,21 @@ pub(super) async fn freeze(
     app.control.freeze(body.order(now)?, &session.name).await.map_err(operate::refused)?;
     let back = fields.get("back").map_or("/", |path| local(path));
     Ok(see_other(&visit.to(back)))
+}
+
+/// `POST /targets/{service}/release`
+pub(super) async fn release(
+    State(app): State<AppState>,
+    Door(visit): Door,
+    Path(service): Path<String>,
+    form: Result<Form<Fields>, FormRejection>,
+) -> Result<Response, Away> {
+    let session = operator(&visit)?;
+    let mut fields = fields(&visit, &app, form)?;
+    let global = fields.get("global").is_some_and(|g| g == "true");
+    let body = ReleaseBody { reason: fields.remove("reason"), global, by: None };
+    app.control.release(body.order(service, session.name.clone())?).await.map_err(operate::refused)?;
+    Ok(see_other(&visit.to("/targets")))
 }
 
 /// To be fetched with GET: loading the page again orders nothing twice.

@@ -7,9 +7,9 @@ use super::{
     super::AppState,
     frame::{Frame, Page, query},
     parts,
-    visit::{Away, Visit},
+    visit::{Away, Visit, percent},
 };
-use crate::engine::TargetView;
+use crate::engine::{Reason, TargetView};
 
 /// `GET /targets`
 pub(super) async fn page(State(app): State<AppState>, visit: Visit) -> Result<Response, Away> {
@@ -20,9 +20,24 @@ pub(super) async fn page(State(app): State<AppState>, visit: Visit) -> Result<Re
             "Containers of the project " code { (app.project) }
             ": what may be healed, what is left of each budget, and what was done last."
         }
+        div id="limits" data-live="" { (limits(&frame)) }
         div id="targets" data-live="" { (targets(&frame)) }
     };
     Ok(frame.show(Page { title: "Targets".to_owned(), live: "any".to_owned(), body }))
+}
+
+/// What holds for all of them together.
+fn limits(frame: &Frame) -> Markup {
+    let Some(limits) = frame.overview.as_ref().map(|o| o.limits) else { return html! {} };
+    let window = parts::span(std::time::Duration::from_secs(limits.budget.window_seconds));
+    html! {
+        p {
+            "Over all of them together " strong { (limits.budget.left) " of " (limits.budget.actions) }
+            " actions are left in " (window)
+            @if let Some(until) = limits.until { ": " span.warn-text { "nothing is done" } " for now, more " (parts::ahead(until, frame.now)) }
+            "."
+        }
+    }
 }
 
 fn targets(frame: &Frame) -> Markup {
@@ -69,10 +84,7 @@ fn card(frame: &Frame, t: &TargetView) -> Markup {
             dl.facts {
                 @if t.enabled && !t.protected {
                     (parts::fact("Budget", budget(t)))
-                    (parts::fact("Breaker", html! {
-                        @if t.budget.is_some_and(|b| b.left == 0) { span.warn-text { "open" } ": the budget is used up" }
-                        @else { "closed" }
-                    }))
+                    (parts::fact("Breaker", breaker(frame, t)))
                     @if let Some(at) = t.not_before { (parts::fact("Next look", parts::ahead(at, frame.now))) }
                     (parts::fact("Last action", html! {
                         @match &t.last_action {
@@ -88,9 +100,60 @@ fn card(frame: &Frame, t: &TargetView) -> Markup {
                     @if t.depends_on.is_empty() { span.dim { "nothing" } }
                     @for (n, name) in t.depends_on.iter().enumerate() { @if n > 0 { ", " } (name) }
                 }))
+                @if !t.calls.is_empty() {
+                    (parts::fact("Calls", html! {
+                        @for (n, edge) in t.calls.iter().enumerate() {
+                            @if n > 0 { ", " }
+                            (edge.server) " " span.dim { "(traces, since " (parts::ago(edge.since, frame.now)) ")" }
+                        }
+                    }))
+                }
             }
+            @if t.enabled && !t.protected { (release(frame, t)) }
             p { a href=(frame.to(&format!("/{}", query(&[("service", t.service.as_str())])))) {
                 "Incidents" span.quiet { " of " (t.service) } } }
+        }
+    }
+}
+
+/// Whether anything would be done to it now.
+fn breaker(frame: &Frame, t: &TargetView) -> Markup {
+    html! {
+        @match (&t.held, t.released_at) {
+            (Some(held), _) => {
+                span.warn-text { "open" } " for the rule " (held.rule) ": "
+                @if held.reason == Reason::Cooldown { "the last action is too recent" } @else { "the budget is used up" }
+                ", closes " (parts::ahead(held.until, frame.now))
+            },
+            (None, Some(at)) => { "closed: given back " (parts::ago(at, frame.now)) },
+            (None, None) => "closed",
+        }
+    }
+}
+
+/// The form by which somebody who has looked at it gives it its budget back.
+fn release(frame: &Frame, t: &TargetView) -> Markup {
+    let counted = t.budget.is_some_and(|b| b.left < b.actions) || t.held.is_some();
+    if !counted || frame.visit.session.is_none() {
+        return html! {};
+    }
+    let field = |name: &str| format!("{name}-{}", t.name);
+    html! {
+        div.offers {
+            details id=(field("release")) {
+                summary.button { "Give the budget back…" }
+                form method="post" action=(frame.to(&format!("/targets/{}/release", percent(&t.name)))) {
+                    (frame.csrf())
+                    p { "What was done to it so far does not count any more, and its breaker is closed. For somebody who has looked at it." }
+                    label for=(field("reason")) { "What you found" }
+                    input id=(field("reason")) name="reason" type="text" required maxlength="500" autocomplete="off";
+                    label.check for=(field("global")) {
+                        input id=(field("global")) name="global" type="checkbox" value="true";
+                        " and the budget over all targets"
+                    }
+                    button type="submit" { "Yes, give it back" }
+                }
+            }
         }
     }
 }

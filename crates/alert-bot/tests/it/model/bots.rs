@@ -47,8 +47,9 @@ impl World {
 
     /// One turn of the driver. `die` says at which of its moments the process ends.
     pub fn turn(&mut self, event: Event, die: Option<Moment>) {
-        let order = matches!(event, Event::Ordered(_) | Event::Frozen { .. }).then(|| event.clone());
-        let effects = decide(&self.state, event, self.now);
+        let order =
+            matches!(event, Event::Ordered(_) | Event::Frozen { .. } | Event::Released(_)).then(|| event.clone());
+        let effects = Sabotage::alters(self.sabotage, decide(&self.state, event, self.now));
         for effect in &effects {
             if !Sabotage::hides(self.sabotage, effect) {
                 self.state.apply(effect);

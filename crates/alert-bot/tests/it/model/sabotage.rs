@@ -34,11 +34,13 @@ pub enum Sabotage {
     Forgetful,
     /// It loses what it has acknowledged when it dies.
     Lossy,
+    /// It gives back more than it was told to.
+    Generous,
 }
 
 impl Sabotage {
     /// Each, and what the check says of it.
-    pub const ALL: [(Self, &str); 11] = [
+    pub const ALL: [(Self, &str); 12] = [
         (Self::Unwritten, "without a durable intent"),
         (Self::Hasty, "done twice"),
         (Self::Credulous, "healed without proof"),
@@ -50,6 +52,7 @@ impl Sabotage {
         (Self::Unfenced, ""),
         (Self::Forgetful, "called twice"),
         (Self::Lossy, "was lost"),
+        (Self::Generous, "global budget exceeded"),
     ];
 
     /// The policy that the engine gets.
@@ -65,6 +68,18 @@ impl Sabotage {
         };
         assert!(sabotage.is_none_or(|s| !matches!(s, Self::Spendthrift | Self::Eager | Self::Calm)) || text != POLICY);
         Arc::new(Policy::parse(&text).unwrap())
+    }
+
+    /// What it decides is something else.
+    pub fn alters(sabotage: Option<Self>, mut effects: Vec<Effect>) -> Vec<Effect> {
+        if sabotage == Some(Self::Generous) {
+            for effect in &mut effects {
+                if let Effect::Release(release) = effect {
+                    release.global.extend(release.actions.clone());
+                }
+            }
+        }
+        effects
     }
 
     /// Neither memory nor disk hears of it.

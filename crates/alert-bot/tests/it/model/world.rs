@@ -8,8 +8,8 @@ use std::{
 use alert_bot::{
     engine::{
         Action, Alert, AlertLook, AlertStatus, CallOutcome, Event, Freeze, Health, OperatorCommand, Order, Probe,
-        Reason, RunState, Scope, Seen, Sli, Snapshot, Source, State, Status, Suppression, Topology, Tri, Workload,
-        fingerprint_of, possible,
+        Reason, ReleaseOrder, RunState, Scope, Seen, Sli, Snapshot, Source, State, Status, Suppression, Topology, Tri,
+        Workload, fingerprint_of, possible,
         target::{self, Candidate, Refusal},
     },
     policy::Verb,
@@ -23,8 +23,23 @@ use super::{
     sabotage::Sabotage,
 };
 
-pub const SERVICES: [&str; 11] =
-    ["api", "web", "mail", "db", "cache", "prometheus", "vault", "guarded", "lone", "twin", "foreign"];
+pub const SERVICES: [&str; 15] = [
+    "api",
+    "web",
+    "mail",
+    "db",
+    "cache",
+    "lamp",
+    "pump",
+    "fan",
+    "belt",
+    "prometheus",
+    "vault",
+    "guarded",
+    "lone",
+    "twin",
+    "foreign",
+];
 const NAMES: [&str; 7] = ["Errors", "Latency", "Down", "Slow", "Asked", "Disk", "Unheard"];
 const ORDERS: [OperatorCommand; 5] = [
     OperatorCommand::Approve,
@@ -45,14 +60,17 @@ pub fn needs(service: &str) -> &'static [&'static str] {
 }
 
 /// The same, through others.
-pub fn ancestors(service: &str) -> BTreeSet<&'static str> {
+fn ancestors(service: &str) -> BTreeSet<&'static str> {
     let direct = needs(service).iter().copied();
     direct.flat_map(|one| std::iter::once(one).chain(ancestors(one))).collect()
 }
 
-/// Labelled so that it may be healed; the policy may still deny it.
-pub fn opted_in(service: &str) -> bool {
-    SERVICES.contains(&service) && !matches!(service, "guarded" | "lone" | "foreign")
+/// What traces may show beside it: a need that no label names, and two services that call each other.
+const CALLS: [(&str, &str); 3] = [("mail", "cache"), ("cache", "mail"), ("guarded", "twin")];
+
+/// What may be touched: neither denied nor protected, its own, opted in, and one of its kind.
+pub fn touchable(service: &str) -> bool {
+    matches!(service, "api" | "web" | "mail" | "db" | "cache" | "lamp" | "pump" | "fan" | "belt")
 }
 
 #[derive(Clone)]
@@ -173,6 +191,31 @@ impl World {
         }
         let i = self.rng.random_range(0..from.len());
         from.get(i).cloned()
+    }
+
+    /// What a service needs by its labels and by what the bot has learned; of those that call each other in a circle
+    /// none counts.
+    pub fn ancestors(&self, service: &str) -> BTreeSet<&'static str> {
+        let learned: Vec<_> = CALLS
+            .into_iter()
+            .filter(|(a, b)| self.durable.edges().any(|edge| edge.client == *a && edge.server == *b))
+            .collect();
+        let reach = |from: &str| {
+            let mut found: BTreeSet<&'static str> = BTreeSet::new();
+            loop {
+                let known = found.len();
+                for one in found.clone().into_iter().chain(SERVICES.into_iter().filter(|s| *s == from)) {
+                    let called = learned.iter().filter(|(a, _)| *a == one).map(|(_, b)| *b);
+                    found.extend(needs(one).iter().copied().chain(called));
+                }
+                if found.len() == known {
+                    return found;
+                }
+            }
+        };
+        let declared = ancestors(service);
+        let counts = |one: &&'static str| *one != service && (declared.contains(one) || !reach(one).contains(service));
+        reach(service).into_iter().filter(counts).collect()
     }
 
     // --- what the bot finds when it looks -------------------------------------
@@ -336,7 +379,7 @@ impl World {
 
     pub fn step(&mut self) {
         self.late_effects();
-        match self.rng.random_range(0..110) {
+        match self.rng.random_range(0..114) {
             0..12 => self.break_something(),
             12..30 => self.deliver(),
             30..34 => self.redeliver(),
@@ -360,6 +403,8 @@ impl World {
             81..82 => self.freeze_or_thaw(),
             82..83 => self.hand_over(None),
             83..86 => self.wake(),
+            86..89 => self.release_something(),
+            89..90 => self.show_calls(),
             _ => self.pass_time(),
         }
     }
@@ -471,6 +516,25 @@ impl World {
         let frozen = self.ledger.frozen(self.now);
         let die = self.maybe_die();
         self.turn(Event::Frozen { freeze: (!frozen).then_some(freeze), by: "ada".to_owned() }, die);
+    }
+
+    /// Somebody has looked at a target, or at nothing at all.
+    fn release_something(&mut self) {
+        let target = match self.rng.random_range(0..3) {
+            0 => self.pick(&SERVICES).map(str::to_owned),
+            _ => self.ledger.deeds.last().map(|deed| deed.target.name.clone()),
+        };
+        let Some(target) = target else { return };
+        let order = ReleaseOrder { target, global: self.chance(30), by: "ada".to_owned(), why: "seen".to_owned() };
+        let die = self.maybe_die();
+        self.turn(Event::Released(order), die);
+    }
+
+    fn show_calls(&mut self) {
+        let calls = CALLS.into_iter().filter(|_| self.rng.random_range(0..2) == 0);
+        let calls = calls.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let die = self.maybe_die();
+        self.turn(Event::Calls(calls), die);
     }
 
     /// Everything works again and nothing burns: the bot must come to rest.
