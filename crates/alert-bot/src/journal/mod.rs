@@ -50,6 +50,23 @@ pub enum JournalError {
     Closed,
 }
 
+impl JournalError {
+    /// No other bot's work is the reason, and to try again does not help: SQLite's result codes for a file that is
+    /// read-only (8), damaged (11), cannot be opened (14) or is none of its own (26), and a schema of another version.
+    fn lasts(&self) -> bool {
+        use sqlx::migrate::MigrateError::{Dirty, Execute, ExecuteMigration, VersionMismatch, VersionMissing};
+        match self {
+            Self::Sqlite(error) | Self::Migrate(Execute(error) | ExecuteMigration(error, _)) => {
+                let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
+                // The low byte is the primary one.
+                code.is_some_and(|code| [8, 11, 14, 26].contains(&(code & 0xff)))
+            }
+            Self::Migrate(error) => matches!(error, Dirty(_) | VersionMismatch(_) | VersionMissing(_)),
+            _ => false,
+        }
+    }
+}
+
 type Result<T> = std::result::Result<T, JournalError>;
 
 /// A notification as it was received.
@@ -109,10 +126,10 @@ async fn prepare(options: &SqliteConnectOptions) -> Result<()> {
         Ok(migrated?)
     };
     for _ in 1..ATTEMPTS {
-        if attempt().await.is_ok() {
-            return Ok(());
+        match attempt().await {
+            Err(error) if !error.lasts() => tokio::time::sleep(Duration::from_millis(200)).await,
+            done => return done,
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     attempt().await
 }

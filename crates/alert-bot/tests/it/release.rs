@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Browser, alone},
-    support::{Bot, Container, OPERATOR, PATIENCE, POLICY, Setting, env, unique, write_sample},
+    support::{Bot, Container, OPERATOR, POLICY, Setting, env, unique, until, write_sample},
 };
 
 /// As many actions on `target` as its rule allows, just now.
@@ -33,23 +33,11 @@ async fn used_up(setting: &Setting, target: &str) {
     Journal::open(&setting.journal()).await.unwrap().commit(Arc::new(effects), Vec::new(), now).await.unwrap();
 }
 
-async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let wait = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("in time")
-}
-
 async fn left(bot: &Bot, target: &str, wanted: f64) {
     let series = format!("alertbot_budget_remaining{{target=\"{target}\"}}");
     let text =
         async || bot.api.client.get(format!("{}/metrics", bot.api.url)).send().await.unwrap().text().await.unwrap();
-    until(async || {
+    until(&format!("{wanted} left of {target}"), async || {
         let text = text().await;
         let value =
             text.lines().find_map(|l| l.strip_prefix(series.as_str())).map(|v| v.trim().parse::<f64>().unwrap());
@@ -127,7 +115,7 @@ async fn the_console_shows_what_is_held_and_gives_it_back() {
     let container = Container::healable(&setting.project, "api");
     used_up(&setting, &container.0).await;
     let bot = setting.start().await;
-    let target = until(async || {
+    let target = until("the target is told", async || {
         let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
         list.into_iter().find(|t| t["name"] == container.0.as_str())
     })
@@ -175,19 +163,20 @@ async fn who_calls_whom_is_learned_from_traces() {
     let setting = Setting::new(POLICY).with("alertmanager-url", "http://127.0.0.1:9").with("traces-interval", "1s");
     let _containers = [&shop, &till].map(|service| Container::healable(&setting.project, service));
     let bot = setting.start().await;
-    let edge = until(async || {
+    let edge = until("who calls whom is learned", async || {
         let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
         list.iter().find_map(|t| t["calls"].as_array().unwrap().first().cloned())
     })
     .await;
     assert_eq!((&edge["client"], &edge["server"]), (&json!(shop), &json!(till)));
-    assert_eq!(bot.metric("alertbot_topology_edges{source=\"traces\"}"), 1.0);
+    until("it is counted", async || (bot.metric("alertbot_topology_edges{source=\"traces\"}") == 1.0).then_some(()))
+        .await;
     let line = bot.api.get("/v1/audit?kind=system").await["entries"][0].clone();
     assert_eq!(line["text"], format!("traces show that {shop} calls {till}"));
     bot.stop().await;
     // Known from the beginning, though nobody can be asked.
     let bot = setting.with("prometheus-url", "http://127.0.0.1:9").start().await;
-    let again = until(async || {
+    let again = until("it is still known", async || {
         let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
         list.iter().find_map(|t| t["calls"].as_array().unwrap().first().cloned())
     })

@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use crate::{
     api::alone,
     process::{Hold, Process, holding_proxy},
-    support::{Api, Container, OPERATOR, PATIENCE, Setting, Signal, quick_policy, unique},
+    support::{Api, Container, OPERATOR, PATIENCE, Setting, Signal, quick_policy, unique, until},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,20 +32,12 @@ fn named(setting: &Setting, name: &str, lease: &str) -> Setting {
     setting.with("bot-name", name).with("lease-time", lease)
 }
 
-async fn until(bot: &Api, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let started = Instant::now();
-    loop {
-        let lease = bot.get("/v1/targets").await["lease"].clone();
-        if wanted(&lease) {
-            return lease;
-        }
-        assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {lease}");
-        tokio::time::sleep(SECOND / 10).await;
-    }
+async fn lease(bot: &Api, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, async || Some(bot.get("/v1/targets").await["lease"].clone()).filter(&wanted)).await
 }
 
 async fn stands_by(bot: &Api, holder: &str) {
-    until(bot, "stands by", |l| l["role"] == "standby" && l["holder"] == holder).await;
+    lease(bot, "stands by", |l| l["role"] == "standby" && l["holder"] == holder).await;
     let (method, path) = (reqwest::Method::PUT, "/v1/freeze");
     let request = bot.client.request(method, format!("{}{path}", bot.url)).bearer_auth(OPERATOR);
     let answer = request.json(&json!({ "frozen": true, "why": "a deploy" })).send().await.unwrap();
@@ -57,7 +49,7 @@ async fn stands_by(bot: &Api, holder: &str) {
 }
 
 async fn acts(bot: &Api, name: &str) -> Value {
-    let lease = until(bot, "acts", |l| l["role"] == "active").await;
+    let lease = lease(bot, "acts", |l| l["role"] == "active").await;
     assert_eq!((&lease["holder"], &lease["name"]), (&json!(name), &json!(name)));
     assert_eq!(leader(bot).await, "1");
     lease

@@ -105,6 +105,11 @@ impl Bench<'_> {
     pub fn failed(&self, text: impl Into<String>) {
         let text = text.into();
         self.progress.line(&text);
+        self.remember(text);
+    }
+
+    /// Keeps for the summary what is printed already.
+    fn remember(&self, text: String) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 

@@ -41,13 +41,12 @@ pub async fn run(bench: &Bench<'_>, tally: &mut Tally, what: &str, script: Comma
     let passed = found.failed == 0 && output.ok();
     let detail = format!("{} passed, {} failed", found.passed, found.failed);
     let line = verify::line(&Check { what: what.to_owned(), passed, detail });
-    if passed {
-        bench.progress.line(line);
-    } else {
+    bench.progress.line(&line);
+    if !passed {
         // A script says `ok` before what holds.
-        let said = output.stdout.lines().filter(|line| !line.trim_start().starts_with("ok")).rev().take(LINES);
-        let said: Vec<&str> = said.collect::<Vec<_>>().into_iter().rev().collect();
-        bench.failed(format!("{line}\n{}\n{}", said.join("\n"), output.stderr.trim_end()));
+        let said: Vec<&str> = output.stdout.lines().filter(|line| !line.trim_start().starts_with("ok")).collect();
+        let said = &said[said.len().saturating_sub(LINES)..];
+        bench.remember(format!("{line}\n{}\n{}", said.join("\n"), output.stderr.trim_end()));
     }
     tally.add(found);
     // It broke off between two checks.
