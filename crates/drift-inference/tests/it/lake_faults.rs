@@ -57,6 +57,8 @@ async fn answers_of_503_slow_ones_and_broken_ones_cost_no_reading() {
     write(&lake, &rows(1, 10)).await;
     let app = App::start(config).await;
     app.until(OK_ROWS, |n| n == 10.0).await;
+    // Told at the end of a pull, after its rows.
+    app.until("lake_up", |up| up == 1.0).await;
     let mut expected = 10.0;
     for (fault, metric) in [
         (json!({"fault": "unavailable"}), "lake_unavailable"),
