@@ -126,6 +126,7 @@ async fn while_a_real_lake_is_away_predictions_go_on_and_nothing_is_lost() {
     write(&lake, &(1..=50).map(|s| reading(start, s)).collect::<Vec<_>>()).await;
     let app = App::start(through(&format!("http://{}", proxy.address), "1s")).await;
     app.until(OK_ROWS, |n| n == 50.0).await;
+    app.until("lake_up", |up| up == 1.0).await;
     assert_eq!(app.get("/health").await.1["status"], "ok");
 
     let address = proxy.cut().await;
