@@ -80,7 +80,8 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
 async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>) -> Result<Tally> {
     let step = bench.progress.step("cargo test");
     let mut command = cargo(bench.site, ["test", "--workspace", "--locked", "--no-fail-fast"]);
-    command.envs(environment);
+    // What failed is said in one line, of which the test is named.
+    command.envs(environment).env("RUST_BACKTRACE", "0");
     let found = Arc::new(Mutex::new(Found::default()));
     let sink = found.clone();
     let report = step.reporter();
