@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use console::style;
+use tokio::sync::oneshot;
 
 use crate::cli::{Part, UpArgs};
 use crate::compose::{ComposeFile, Service};
@@ -59,48 +60,55 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let obtain = Obtain::new(site, &progress)?;
     let core = core_names(&stack);
     let (core_images, rest_images) = images(&stack);
+    let on = stack.state.profiles.iter().any(|profile| profile == "jaeger");
+    let jaeger = if on { Vec::new() } else { image::wanted(stack.file.service("jaeger"), &stack.vars) };
     let programs = image::own(stack.selected(), &stack.vars);
     let (first, rest) = image::own_of_core(&stack.selected(), &core, &stack.vars);
-    let mut taken = Vec::new();
-    let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, "core", &first, &programs), async {
-        for wanted in &core_images {
-            taken.push((wanted.clone(), obtain.third_party(wanted).await?));
-        }
-        anyhow::Ok(())
-    });
-    other?;
-    stack.state.sources = own?;
-    remember(&mut stack, taken, &progress)?;
-    if let Some(left) = stack.state.left_out.iter().find(|left| core.contains(&left.service)) {
-        bail!("the core cannot run without {}", left.service);
-    }
-    start(&mut stack, &core, "core", &progress).await?;
-    let mut started = core;
-    if before.services.is_empty() {
-        stack.state.services.clone_from(&started);
-        stack.state.save(&site.state)?;
-    }
 
-    if !only_core {
-        progress.line(format!(
-            "  the core is usable after {}: {}",
-            duration(progress.elapsed()),
-            core_addresses(&stack)
-        ));
-        let mut taken = Vec::new();
-        let (own, other) = tokio::join!(own_images(&stack, &obtain, &progress, "other", &rest, &programs), async {
-            for wanted in &rest_images {
-                taken.push((wanted.clone(), obtain.third_party(wanted).await?));
-            }
-            anyhow::Ok(())
-        });
-        other?;
+    // Two lanes. Our own programs and the start of the core are one; other people's images are the other, which does
+    // not wait for the core to run: what it compiles takes what the first one leaves of the processors.
+    let (send, receive) = oneshot::channel();
+    let others = async {
+        // Nobody listens any more when the other lane has failed, which ends this one.
+        let _ = send.send(third_party(&obtain, &core_images).await);
+        if only_core {
+            return Ok(Vec::new());
+        }
+        let mut taken = third_party(&obtain, &rest_images).await?;
+        let is_tempo = |wanted: &image::Wanted| wanted.services.iter().any(|service| service == "tempo");
+        if taken.iter().any(|(wanted, got)| is_tempo(wanted) && matches!(got, Obtained::LeftOut(_))) {
+            taken.extend(third_party(&obtain, &jaeger).await?);
+        }
+        Ok(taken)
+    };
+    let ours = async {
+        let (own, taken) = tokio::join!(own_images(&stack, &obtain, &progress, "core", &first, &programs), receive);
+        let taken = taken.context("the core's images")??;
         stack.state.sources = own?;
         remember(&mut stack, taken, &progress)?;
-        stand_ins(&mut stack, &obtain, &progress).await?;
-        let all: Vec<String> = stack.selected().iter().map(|service| service.name.clone()).collect();
-        start(&mut stack, &all, "everything else", &progress).await?;
-        started = all;
+        if let Some(left) = stack.state.left_out.iter().find(|left| core.contains(&left.service)) {
+            bail!("the core cannot run without {}", left.service);
+        }
+        start(&mut stack, &core, "core", &progress).await?;
+        if before.services.is_empty() {
+            stack.state.services.clone_from(&core);
+            stack.state.save(&site.state)?;
+        }
+        if !only_core {
+            let took = duration(progress.elapsed());
+            progress.line(format!("  the core is usable after {took}: {}", core_addresses(&stack)));
+            stack.state.sources = own_images(&stack, &obtain, &progress, "other", &rest, &programs).await?;
+        }
+        Ok(())
+    };
+    let ((), taken) = tokio::try_join!(ours, others)?;
+
+    let mut started = core;
+    if !only_core {
+        remember(&mut stack, taken, &progress)?;
+        stand_ins(&mut stack, &progress).await?;
+        started = stack.selected().iter().map(|service| service.name.clone()).collect();
+        start(&mut stack, &started, "everything else", &progress).await?;
     }
     stack.state.services = started;
     stack.state.save(&site.state)?;
@@ -156,17 +164,20 @@ fn remember(stack: &mut Stack, taken: Vec<(image::Wanted, Obtained)>, progress: 
     Ok(())
 }
 
+/// Obtains one image after the other.
+async fn third_party(obtain: &Obtain, images: &[image::Wanted]) -> Result<Vec<(image::Wanted, Obtained)>> {
+    let mut taken = Vec::new();
+    for wanted in images {
+        taken.push((wanted.clone(), obtain.third_party(wanted).await?));
+    }
+    Ok(taken)
+}
+
 /// Jaeger where Tempo cannot be had, and the Collector told where traces go.
-async fn stand_ins(stack: &mut Stack, obtain: &Obtain, progress: &Progress) -> Result<()> {
+async fn stand_ins(stack: &mut Stack, progress: &Progress) -> Result<()> {
     let on = stack.state.profiles.iter().any(|profile| profile == "jaeger");
     if stack.state.is_left_out("tempo") && !on {
         stack.state.profiles.push("jaeger".into());
-        let mut taken = Vec::new();
-        for wanted in image::wanted(stack.file.service("jaeger"), &stack.vars) {
-            let obtained = obtain.third_party(&wanted).await?;
-            taken.push((wanted, obtained));
-        }
-        remember(stack, taken, progress)?;
     }
     stack.state.variables.insert("TRACE_EXPORTERS".into(), trace_exporters(stack));
     // Jaeger brought a port of its own.
