@@ -190,7 +190,11 @@ fn reason(snapshot: &Snapshot, model: &Model, feature: usize) -> String {
         return String::new();
     };
     let psi = all[feature].psi;
-    let chance = model.reference.distributions.get(feature).map_or(0.0, |d| d.chance());
+    let (chance, line) = model.reference.distributions.get(feature).map_or((0.0, 0.0), |d| (d.chance(), d.psi_line));
+    if psi <= line {
+        let (psi, line, since) = (short(psi), short(line), rfc3339(since));
+        return format!("PSI {psi} is back below its line ({line}); over once it has stayed there, began {since}");
+    }
     format!(
         "PSI {} is {} times what chance alone explains ({}), since {}",
         short(psi),

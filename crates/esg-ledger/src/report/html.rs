@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    Report, Site,
+    Month, Report, Site,
     show::{co2e_kg, grams, kwh, percent},
 };
 
@@ -19,7 +19,7 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .card b { display: block; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; } .card span { color: var(--dim); font-size: .85rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; } th { text-align: left; color: var(--dim); font-weight: 600; }
-th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; } td.n, th.n { text-align: right; padding-left: .7rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; } td.k { white-space: nowrap; } td.n, th.n { text-align: right; padding-left: .7rem; font-variant-numeric: tabular-nums; }
 code, pre { font: .82rem/1.45 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 pre { background: #f5f7f9; padding: .8rem 1rem; border-radius: 6px; }
 figure { margin: 0; } figcaption { color: var(--dim); font-size: .85rem; } svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: #5b6775; }
@@ -91,6 +91,11 @@ fn grouped(number: &str) -> String {
     format!("{}{out}{rest}", if whole.starts_with('-') { "-" } else { "" })
 }
 
+/// An instant to the second: the log has it to the microsecond.
+fn seconds(rfc3339: &str) -> String {
+    rfc3339.split_once('.').map_or_else(|| rfc3339.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
 /// Energy (mJ) and location-based emissions (mg) of each day of the month.
 fn days(report: &Report) -> BTreeMap<String, (i64, i64)> {
     let mut days = BTreeMap::new();
@@ -106,6 +111,7 @@ fn chart(report: &Report) -> Markup {
     let days = days(report);
     let most = days.values().map(|d| d.0).max().unwrap_or(0).max(1) as f64;
     let most_co2e = days.values().map(|d| d.1).max().unwrap_or(0).max(1) as f64;
+    let last = report.month.parse().map_or(31, |month: Month| month.days());
     let width = 860.0 / 31.0;
     let day_of = |date: &str| date.get(8..10).and_then(|d| d.parse::<f64>().ok()).unwrap_or(1.0);
     html! {
@@ -126,7 +132,7 @@ fn chart(report: &Report) -> Markup {
                             title { (date) ": " (co2e_kg(*co2e)) " kg CO2e" }
                         }
                     }
-                    @for day in 1..=31 {
+                    @for day in 1..=last {
                         text x=(format!("{:.1}", 43.0 + f64::from(day - 1) * width)) y="206" text-anchor="middle" { (day) }
                     }
                     text x="30" y="14" { "highest day: " (kwh(most as i64)) " kWh, " (co2e_kg(most_co2e as i64)) " kg CO2e" }
@@ -147,7 +153,7 @@ fn sites(report: &Report) -> Markup {
             } }
             tbody {
                 @for s in &report.sites { tr {
-                    td { (s.site) } td.n { (s.machines) } td.n { (grouped(&s.figures.kwh)) } td.n { (grouped(&kwh(s.estimated_mj))) }
+                    td.k { (s.site) } td.n { (s.machines) } td.n { (grouped(&s.figures.kwh)) } td.n { (grouped(&kwh(s.estimated_mj))) }
                     td.n { (grouped(&co2e_kg(s.figures.co2e_location_mg))) } td.n { (grouped(&co2e_kg(s.figures.co2e_market_mg))) }
                     td.n { (percent(s.coverage_ppm)) } td.n { (s.gaps) } td.n { (s.gap_seconds) }
                     td.n { (grouped(&kwh(s.unallocated_mj))) }
@@ -181,10 +187,10 @@ fn gaps(report: &Report) -> Markup {
         } @else {
             p { (count) " gaps; each is a governance failure and stands in the log." }
             div.wide { table {
-                thead { tr { th { "Machine" } th { "Site" } th { "From" } th { "Until" } th.n { "Seconds" } th.n { "Readings" } th { "Reason" } th.n { "Entry" } } }
+                thead { tr { th { "Machine" } th { "Site" } th { "From" } th { "Until" } th.n { "Seconds" } th.n { "Missing readings" } th { "Reason" } th.n { "Entry" } } }
                 tbody {
                     @for g in &report.gaps { tr {
-                        td { (g.machine_id) } td { (g.site) } td { (g.from) } td { (g.until.as_deref().unwrap_or("still open")) }
+                        td.k { (g.machine_id) } td.k { (g.site) } td.k { (seconds(&g.from)) } td.k { (g.until.as_deref().map_or("still open".into(), seconds)) }
                         td.n { (g.seconds) } td.n { @if let Some(n) = g.missing { (n) } } td { (g.reason) } td.n { (g.index) }
                     } }
                 }
@@ -235,5 +241,11 @@ mod tests {
         assert_eq!(grouped("23560.922"), "23\u{202f}560.922");
         assert_eq!(grouped("-1234567"), "-1\u{202f}234\u{202f}567");
         assert_eq!(grouped("0.001"), "0.001");
+    }
+
+    #[test]
+    fn instants_are_shown_to_the_second() {
+        assert_eq!(seconds("2026-11-21T23:19:22.237622Z"), "2026-11-21T23:19:22Z");
+        assert_eq!(seconds("2026-11-21T23:19:22Z"), "2026-11-21T23:19:22Z");
     }
 }

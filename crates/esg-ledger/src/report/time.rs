@@ -19,6 +19,11 @@ impl Month {
         (self.start_us, self.end_us)
     }
 
+    /// How many days it has.
+    pub fn days(&self) -> u8 {
+        self.month.length(self.year)
+    }
+
     /// Whether an instant lies in it.
     pub fn contains(&self, us: i64) -> bool {
         (self.start_us..self.end_us).contains(&us)
@@ -68,6 +73,8 @@ mod tests {
         assert_eq!(rfc3339(december.span().0), "2026-12-01T00:00:00Z");
         assert_eq!(rfc3339(december.span().1), "2027-01-01T00:00:00Z");
         assert_eq!(december.to_string(), "2026-12");
+        let days = ["2026-12", "2026-11", "2024-02"].map(|month| month.parse::<Month>().unwrap().days());
+        assert_eq!(days, [31, 30, 29]);
         for bad in ["2026-13", "2026-1", "26-01", "x", "2026-00"] {
             assert_eq!(bad.parse::<Month>().unwrap_err(), format!("'{bad}' is not a month such as 2026-10"));
         }
