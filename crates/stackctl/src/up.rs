@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use console::style;
+use futures::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::cli::{Part, UpArgs};
@@ -72,7 +73,7 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
         // Nobody listens any more when the other lane has failed, which ends this one.
         let _ = send.send(third_party(&obtain, &core_images).await);
         if only_core {
-            return Ok(Vec::new());
+            return anyhow::Ok(Vec::new());
         }
         let mut taken = third_party(&obtain, &rest_images).await?;
         let is_tempo = |wanted: &image::Wanted| wanted.services.iter().any(|service| service == "tempo");
@@ -101,11 +102,12 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
         }
         Ok(())
     };
-    let ((), taken) = tokio::try_join!(ours, others)?;
+    // Whatever fails in the other lane, the core runs.
+    let ((), taken) = tokio::try_join!(ours, others.map(Ok))?;
 
     let mut started = core;
     if !only_core {
-        remember(&mut stack, taken, &progress)?;
+        remember(&mut stack, taken?, &progress)?;
         stand_ins(&mut stack, &progress).await?;
         started = stack.selected().iter().map(|service| service.name.clone()).collect();
         start(&mut stack, &started, "everything else", &progress).await?;
