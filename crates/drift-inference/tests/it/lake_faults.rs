@@ -99,7 +99,9 @@ async fn an_object_whose_writing_broke_off_is_never_read() {
     tokio::spawn(drift_inference::lake_faults::run(listener, target, faults.clone(), end.clone()));
     config.lake.lake_endpoint = format!("http://{address}");
     let writer = open(&config);
-    let start = now_us() - 60 * SECOND;
+    // Of one hour, as a batch must be.
+    let (now, hour) = (now_us(), 3_600 * SECOND);
+    let start = if now % hour < 60 * SECOND { now - now % hour - 60 * SECOND } else { now - 60 * SECOND };
     let readings: Vec<Reading> = (1..=50).map(|s| reading(start, s)).collect();
     write(&writer, &readings[..10]).await;
     app.until(OK_ROWS, |n| n == 10.0).await;
