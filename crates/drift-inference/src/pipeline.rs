@@ -166,8 +166,9 @@ impl Pipeline {
                 continue;
             }
             self.one(reading, &mut scored);
+            // By the readings' own time: how many came together must not matter.
+            self.watch();
         }
-        self.watch();
         scored
     }
 
