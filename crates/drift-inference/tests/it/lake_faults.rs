@@ -3,7 +3,7 @@
 use lake::{Batch, LakeError, Reading};
 use serde_json::{Value, json};
 
-use crate::support::{App, config, now_us, open, reading, variable, write};
+use crate::support::{App, a_minute_ago, config, now_us, open, reading, variable, write};
 
 const SECOND: i64 = 1_000_000;
 const OK_ROWS: &str = r#"lake_rows_total{result="ok"}"#;
@@ -99,9 +99,7 @@ async fn an_object_whose_writing_broke_off_is_never_read() {
     tokio::spawn(drift_inference::lake_faults::run(listener, target, faults.clone(), end.clone()));
     config.lake.lake_endpoint = format!("http://{address}");
     let writer = open(&config);
-    // Of one hour, as a batch must be.
-    let (now, hour) = (now_us(), 3_600 * SECOND);
-    let start = if now % hour < 60 * SECOND { now - now % hour - 60 * SECOND } else { now - 60 * SECOND };
+    let start = a_minute_ago();
     let readings: Vec<Reading> = (1..=50).map(|s| reading(start, s)).collect();
     write(&writer, &readings[..10]).await;
     app.until(OK_ROWS, |n| n == 10.0).await;

@@ -3,7 +3,7 @@
 use lake::Reading;
 use serde_json::json;
 
-use crate::support::{App, Proxy, config, folder_config, now_us, open, reading, variable, write};
+use crate::support::{App, Proxy, a_minute_ago, config, folder_config, now_us, open, reading, variable, write};
 
 const SECOND: i64 = 1_000_000;
 const OK_ROWS: &str = r#"lake_rows_total{result="ok"}"#;
@@ -42,7 +42,7 @@ async fn bad_rows_duplicates_and_corrupt_objects_are_counted_and_do_not_stop_it(
     let dir = tempfile::tempdir().unwrap();
     let config = folder_config(dir.path());
     let lake = open(&config);
-    let start = now_us() - 60 * SECOND;
+    let start = a_minute_ago();
     let mut rows: Vec<Reading> = (1..=10).map(|s| reading(start, s)).collect();
     rows[3].temperature = f64::NAN;
     rows[7].energy_millijoules_total = -1;

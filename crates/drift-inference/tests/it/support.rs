@@ -92,6 +92,13 @@ pub fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
 }
 
+/// The beginning of the last minute that lies within one hour, as the readings of one batch must.
+pub fn a_minute_ago() -> i64 {
+    let (now, minute) = (now_us(), 60_000_000);
+    let within = now.rem_euclid(60 * minute);
+    if within < minute { now - within - minute } else { now - minute }
+}
+
 /// A healthy reading, `second` seconds after `start_us`.
 pub fn reading(start_us: i64, second: u64) -> Reading {
     Reading {
