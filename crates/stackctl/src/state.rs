@@ -91,6 +91,11 @@ impl State {
         self.ports.get(name).map(|port| port.chosen)
     }
 
+    /// True when the profile is on.
+    pub fn has_profile(&self, profile: &str) -> bool {
+        self.profiles.iter().any(|on| on == profile)
+    }
+
     /// True when `up` left the service out.
     pub fn is_left_out(&self, service: &str) -> bool {
         self.left_out.iter().any(|left| left.service == service)

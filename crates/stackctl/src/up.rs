@@ -61,8 +61,11 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let obtain = Obtain::new(site, &progress)?;
     let core = core_names(&stack);
     let (core_images, rest_images) = images(&stack);
-    let on = stack.state.profiles.iter().any(|profile| profile == "jaeger");
-    let jaeger = if on { Vec::new() } else { image::wanted(stack.file.service("jaeger"), &stack.vars) };
+    let jaeger = if stack.state.has_profile("jaeger") {
+        Vec::new()
+    } else {
+        image::wanted(stack.file.service("jaeger"), &stack.vars)
+    };
     let programs = image::own(stack.selected(), &stack.vars);
     let (first, rest) = image::own_of_core(&stack.selected(), &core, &stack.vars);
 
@@ -177,8 +180,7 @@ async fn third_party(obtain: &Obtain, images: &[image::Wanted]) -> Result<Vec<(i
 
 /// Jaeger where Tempo cannot be had, and the Collector told where traces go.
 async fn stand_ins(stack: &mut Stack, progress: &Progress) -> Result<()> {
-    let on = stack.state.profiles.iter().any(|profile| profile == "jaeger");
-    if stack.state.is_left_out("tempo") && !on {
+    if stack.state.is_left_out("tempo") && !stack.state.has_profile("jaeger") {
         stack.state.profiles.push("jaeger".into());
     }
     stack.state.variables.insert("TRACE_EXPORTERS".into(), trace_exporters(stack));

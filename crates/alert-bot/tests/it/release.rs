@@ -145,6 +145,15 @@ async fn called(client: &str, server: &str, times: f64, age: Duration) {
     write_sample("traces_service_graph_request_total", &labels, times, age).await;
 }
 
+/// The first that a target is known to call.
+async fn a_call(bot: &Bot, what: &str) -> Value {
+    until(what, async || {
+        let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
+        list.iter().find_map(|t| t["calls"].as_array().unwrap().first().cloned())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn who_calls_whom_is_learned_from_traces() {
     let (shop, till) = (unique("shop"), unique("till"));
@@ -163,11 +172,7 @@ async fn who_calls_whom_is_learned_from_traces() {
     let setting = Setting::new(POLICY).with("alertmanager-url", "http://127.0.0.1:9").with("traces-interval", "1s");
     let _containers = [&shop, &till].map(|service| Container::healable(&setting.project, service));
     let bot = setting.start().await;
-    let edge = until("who calls whom is learned", async || {
-        let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
-        list.iter().find_map(|t| t["calls"].as_array().unwrap().first().cloned())
-    })
-    .await;
+    let edge = a_call(&bot, "who calls whom is learned").await;
     assert_eq!((&edge["client"], &edge["server"]), (&json!(shop), &json!(till)));
     until("it is counted", async || (bot.metric("alertbot_topology_edges{source=\"traces\"}") == 1.0).then_some(()))
         .await;
@@ -176,10 +181,6 @@ async fn who_calls_whom_is_learned_from_traces() {
     bot.stop().await;
     // Known from the beginning, though nobody can be asked.
     let bot = setting.with("prometheus-url", "http://127.0.0.1:9").start().await;
-    let again = until("it is still known", async || {
-        let list = bot.api.get("/v1/targets").await["targets"].as_array().unwrap().clone();
-        list.iter().find_map(|t| t["calls"].as_array().unwrap().first().cloned())
-    })
-    .await;
+    let again = a_call(&bot, "it is still known").await;
     assert_eq!(again["since"], edge["since"]);
 }
