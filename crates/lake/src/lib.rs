@@ -3,7 +3,7 @@
 //! Layout of a lake:
 //!
 //! ```text
-//! readings/date=2026-01-31/hour=13/<boot id>-<first seq>-<last seq>.parquet
+//! readings/date=2026-01-31/hour=13/<boot id>-<first seq>-<last seq>-<sha256, 16 digits>.parquet
 //! manifest/<µs since 1970, 20 digits>-<boot id>.json
 //! quarantine/<name of the manifest>.jsonl
 //! models/<version>.json

@@ -89,10 +89,12 @@ pub fn manifest_time(name: &str) -> Option<i64> {
         .flatten()
 }
 
-/// Path of a data object.
-pub fn object_path(partition: &Partition, boot_id: &str, first_seq: u64, last_seq: u64) -> String {
+/// Path of a data object. Machines count on their own, so that two objects of one boot may hold the same
+/// numbers: what they hold tells them apart.
+pub fn object_path(partition: &Partition, boot_id: &str, (first_seq, last_seq): (u64, u64), sha256: &str) -> String {
     let Partition { date, hour } = partition;
-    format!("{READINGS}/date={date}/hour={hour:02}/{boot_id}-{first_seq}-{last_seq}.parquet")
+    let content = sha256.get(..16).unwrap_or(sha256);
+    format!("{READINGS}/date={date}/hour={hour:02}/{boot_id}-{first_seq}-{last_seq}-{content}.parquet")
 }
 
 /// The hour that a reading is filed under.
@@ -135,8 +137,8 @@ mod tests {
 
     #[test]
     fn objects_are_filed_by_the_hour_of_their_readings() {
-        let path = object_path(&Partition::of(NOON_US), "b", 1, 75);
-        assert_eq!(path, "readings/date=2026-01-31/hour=13/b-1-75.parquet");
+        let path = object_path(&Partition::of(NOON_US), "b", (1, 75), &sha256_hex(b"abc"));
+        assert_eq!(path, "readings/date=2026-01-31/hour=13/b-1-75-ba7816bf8f01cfea.parquet");
     }
 
     #[test]

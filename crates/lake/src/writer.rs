@@ -43,12 +43,13 @@ impl Batch {
             max_ts = max_ts.max(r.ts_us);
         }
         let bytes = codec::encode(readings)?;
+        let sha256 = sha256_hex(&bytes);
         let manifest = Manifest {
             schema: codec::SCHEMA_VERSION,
-            object: object_path(&Partition::of(min_ts), &first.boot_id, min_seq, max_seq),
+            object: object_path(&Partition::of(min_ts), &first.boot_id, (min_seq, max_seq), &sha256),
             rows: readings.len() as u64,
             bytes: bytes.len() as u64,
-            sha256: sha256_hex(&bytes),
+            sha256,
             min_ts,
             max_ts,
             written_at: 0,

@@ -1,11 +1,32 @@
 //! Behaviour that does not depend on the kind of store.
 
 use lake::{
-    Cursor, LakeError, Manifest, Reading, SeenReadings, codec,
+    Batch, Cursor, LakeError, Manifest, Reading, SeenReadings, codec,
     manifest::{manifest_name, sha256_hex},
 };
 
 use crate::support::{NOON_US, drain, folder, reading, readings, write};
+
+/// Where a batch is filed.
+fn object(readings: &[Reading]) -> String {
+    let object = Batch::new(readings).unwrap().object().to_owned();
+    assert!(object.starts_with("readings/date=2026-01-31/hour=13/b-"), "{object}");
+    object
+}
+
+#[tokio::test]
+async fn batches_with_the_same_numbers_do_not_replace_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = folder(dir.path());
+    // A machine that was added later counts from one.
+    let late: Vec<Reading> =
+        readings("b", 1..=15).into_iter().map(|r| Reading { machine_id: "late".into(), ..r }).collect();
+    for (i, batch) in [readings("b", 1..=15), late].iter().enumerate() {
+        write(&lake, batch, NOON_US + 1 + i as i64).await;
+    }
+    let got = drain(&lake, &mut Cursor::starting_at(NOON_US)).await;
+    assert_eq!(got.iter().map(|f| f.as_ref().unwrap().readings.len()).collect::<Vec<_>>(), [30, 30]);
+}
 
 #[tokio::test]
 async fn what_was_written_is_read_once_and_in_order() {
@@ -20,14 +41,14 @@ async fn what_was_written_is_read_once_and_in_order() {
     let seqs: Vec<u64> = got.iter().flat_map(|f| &f.as_ref().unwrap().readings).map(|r| r.seq).collect();
     assert_eq!(seqs, (1..=45).flat_map(|s| [s, s]).collect::<Vec<_>>());
     assert!(drain(&lake, &mut cursor).await.is_empty());
-    assert!(dir.path().join("readings/date=2026-01-31/hour=13/b-1-15.parquet").is_file());
+    assert!(dir.path().join(object(&readings("b", 1..=15))).is_file());
 }
 
 #[tokio::test]
 async fn an_object_without_manifest_is_never_read() {
     let dir = tempfile::tempdir().unwrap();
     let lake = folder(dir.path());
-    let half = dir.path().join("readings/date=2026-01-31/hour=13/b-1-15.parquet");
+    let half = dir.path().join(object(&readings("b", 1..=15)));
     std::fs::create_dir_all(half.parent().unwrap()).unwrap();
     let whole = codec::encode(&readings("b", 1..=15)).unwrap();
     std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
@@ -43,7 +64,7 @@ async fn a_damaged_truncated_or_missing_object_is_corrupt() {
     let dir = tempfile::tempdir().unwrap();
     let lake = folder(dir.path());
     write(&lake, &readings("b", 1..=15), NOON_US + 1).await;
-    let object = dir.path().join("readings/date=2026-01-31/hour=13/b-1-15.parquet");
+    let object = dir.path().join(object(&readings("b", 1..=15)));
     let whole = std::fs::read(&object).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 3] ^= 1;
