@@ -1,5 +1,7 @@
 //! The alert-bot's incidents, as far as this program needs them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,6 +14,9 @@ pub struct Incident {
     pub alertname: String,
     /// Service that is meant.
     pub service: Option<String>,
+    /// Labels of the alert; with `GET /v1/incidents/{id}` only.
+    #[serde(default, skip_serializing)]
+    pub labels: BTreeMap<String, String>,
     /// `waiting`, `acting`, `verifying`, `escalated`, `closed`.
     pub state: String,
     /// How it ended.
@@ -77,6 +82,12 @@ impl Incident {
     /// The service, or nothing.
     pub fn service(&self) -> &str {
         self.service.as_deref().unwrap_or_default()
+    }
+
+    /// The service, and the machine of it where the alert is about one.
+    pub fn subject(&self) -> String {
+        let machine = self.labels.get("machine_id").map(|id| format!(" ({id})")).unwrap_or_default();
+        format!("{}{machine}", self.service())
     }
 
     /// Over.

@@ -248,8 +248,8 @@ impl Run<'_> {
         let sli = &self.scenario.expect.sli;
         match self.api.value(&sli.query).await? {
             Some(value) if sli.good.is(value) => Ok(None),
-            Some(value) => Ok(Some(format!("the SLI is at {value:.3}"))),
-            None => Ok(Some("the SLI has no data yet".into())),
+            Some(value) if !value.is_nan() => Ok(Some(format!("the SLI is at {value:.3}"))),
+            _ => Ok(Some("the SLI has no data yet".into())),
         }
     }
 
@@ -377,22 +377,22 @@ impl Run<'_> {
             let known = seen.incidents.iter().find(|old| old.id == incident.id);
             if known.is_none() {
                 seen.opened.insert(incident.id.clone(), now);
-                self.event(started, &format!("incident: {} of {}", incident.alertname, incident.service()));
+                self.event(started, &format!("incident: {} of {}", incident.alertname, incident.subject()));
             }
             let before = known.map_or(0, |old| old.done().count());
             for action in incident.done().skip(before) {
-                self.event(started, &format!("the alert-bot did: {} {}", action.verb, incident.service()));
+                self.event(started, &format!("the alert-bot did: {} {}", action.verb, incident.subject()));
                 let acted =
                     Acted { at: now, verb: action.verb.clone(), service: self.service_of(incident, &action.target) };
                 seen.actions.push(acted);
             }
             if incident.reason().is_some() && known.and_then(Incident::reason) != incident.reason() {
                 let reason = incident.reason().unwrap_or_default();
-                self.event(started, &format!("{} of {} is held: {reason}", incident.alertname, incident.service()));
+                self.event(started, &format!("{} of {} is held: {reason}", incident.alertname, incident.subject()));
             }
             if let (Some(verdict), true) = (&incident.verdict, known.is_none_or(|old| old.verdict != incident.verdict))
             {
-                self.event(started, &format!("verdict on {}: {}", incident.service(), verdict.replace('_', " ")));
+                self.event(started, &format!("verdict on {}: {}", incident.subject(), verdict.replace('_', " ")));
                 if let Some(action) = incident.done().last() {
                     let service = self.service_of(incident, &action.target);
                     seen.verdicts.insert(service, Verdict { at: now, text: verdict.clone() });
