@@ -27,6 +27,7 @@ check POSTGRES_IMAGE 999 pg_isready --version
 check REDIS_IMAGE 999 redis-server --version
 check REDIS_IMAGE 999 redis-cli --version
 check REDIS_IMAGE 999 /bin/sh -c true
+check MOSQUITTO_IMAGE 1883 /bin/sh -c 'command -v mosquitto && command -v mosquitto_passwd && command -v mosquitto_sub'
 check LAKE_IMAGE 10001 /usr/local/bin/versitygw --version
 check LAKE_IMAGE 10001 /bin/sh -c 'command -v wget'
 check PROMETHEUS_IMAGE 65534 /bin/prometheus --version

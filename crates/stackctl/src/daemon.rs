@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::Mutex;
 
 use crate::docker;
 use crate::exec;
@@ -17,6 +18,8 @@ const START: Duration = Duration::from_secs(90);
 /// Makes sure that `docker` and `docker compose` work; installs and starts what is missing where that
 /// is possible (Debian or Ubuntu, as root), and says what to do where it is not.
 pub async fn ensure(site: &Site, progress: &Progress) -> Result<()> {
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let _one = ONE.lock().await;
     let step = progress.step("docker daemon");
     match engine(site, |text| step.detail(text)).await {
         Ok(how) => step.done(&how),
@@ -165,6 +168,9 @@ pub async fn apt_install(site: &Site, packages: &[&str], log: &str) -> Result<()
     if !is_root() {
         bail!("please install what is missing: sudo apt-get install {list}");
     }
+    // Jobs that run side by side would find the package manager locked.
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let _one = ONE.lock().await;
     let apt = |args: &[&str]| {
         let mut command = exec::command("apt-get", args);
         command.env("DEBIAN_FRONTEND", "noninteractive");

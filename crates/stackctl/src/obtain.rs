@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::daemon;
 use crate::docker::{self, docker};
@@ -31,6 +31,7 @@ pub struct Obtain {
     progress: Progress,
     registries: Arc<Mutex<BTreeMap<String, bool>>>,
     base: Arc<Mutex<bool>>,
+    taken: Arc<Mutex<BTreeMap<String, Arc<OnceCell<Obtained>>>>>,
 }
 
 /// How an image was obtained.
@@ -53,11 +54,17 @@ impl Obtain {
             progress: progress.clone(),
             registries: Arc::default(),
             base: Arc::default(),
+            taken: Arc::default(),
         })
     }
 
-    /// Obtains one image of somebody else.
+    /// Obtains one image of somebody else, once: who asks while another job is at it waits for that one.
     pub async fn third_party(&self, wanted: &Wanted) -> Result<Obtained> {
+        let taken = self.taken.lock().await.entry(wanted.variable.clone()).or_default().clone();
+        taken.get_or_try_init(|| self.take(wanted)).await.cloned()
+    }
+
+    async fn take(&self, wanted: &Wanted) -> Result<Obtained> {
         let step = self.progress.step(format!("image {}", recipe::name_of_variable(&wanted.variable)));
         let recipe = self.recipe_of(wanted)?;
         let mut known = self.look(wanted).await?;

@@ -46,6 +46,8 @@ const SECRETS: &[Secret] = &[
     },
     Secret { value: Random(32), files: &["telemetry-generator/operator", "alert-bot/machines"] },
     Secret { value: Random(43), files: &["esg-ledger/token", "telemetry-generator/ledger"] },
+    Secret { value: Random(32), files: &["mosquitto/host", "telemetry-generator/mqtt"] },
+    Secret { value: Random(32), files: &["mosquitto/edge", "edge-node/mqtt"] },
     Secret { value: Random(43), files: &["drift-inference/models", "alert-bot/models"] },
     Secret { value: Random(24), files: &["grafana/admin", "alert-bot/grafana"] },
     Secret { value: Random(43), files: &["grafana/secret-key"] },
@@ -67,6 +69,7 @@ const PUBLIC: &[(&str, &str)] = &[
     ("models", "drift-inference/models"),
     ("machines", "telemetry-generator/operator"),
     ("ledger", "esg-ledger/token"),
+    ("mqtt", "mosquitto/edge"),
 ];
 
 /// The uid that a consumer runs as, one for each: a service that shares the volume still cannot read
@@ -75,6 +78,7 @@ const PUBLIC: &[(&str, &str)] = &[
 fn uid(consumer: &str, guard: u32) -> u32 {
     match consumer {
         "postgres" | "redis" => 999,
+        "mosquitto" => 1_883,
         "redis-exporter" => 59_000,
         "grafana" => 472,
         "alertmanager" | "postgres-exporter" => 65_534,
@@ -84,6 +88,7 @@ fn uid(consumer: &str, guard: u32) -> u32 {
         "alert-bot" => 10_004,
         "lake" => 10_005,
         "esg-ledger" => 10_008,
+        "edge-node" => 10_010,
         _ => 10_001,
     }
 }

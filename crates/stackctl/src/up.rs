@@ -55,6 +55,9 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     progress.expect(2 + steps(&stack, only_core));
     daemon::ensure(site, &progress).await?;
     stack.state.variables = machine_variables(&stack.vars);
+    if stack.state.has_profile("mqtt") && stack.vars.get("MQTT_URL").is_none_or(String::is_empty) {
+        stack.state.variables.insert("MQTT_URL".into(), "mqtt://mosquitto:1883".into());
+    }
     choose_ports(&mut stack, &progress, None).await?;
     State { version: 1, ports: stack.state.ports.clone(), ..before.clone() }.save(&site.state)?;
 

@@ -8,6 +8,7 @@ use telemetry::config::{Common, ConfigError, Duration, Secret, Service, optional
 use crate::{
     account::LONGEST_US,
     evidence::{Factors, Target},
+    sparkplug::SparkplugArgs,
 };
 
 /// Most machines in one process.
@@ -53,6 +54,9 @@ pub struct Config {
     /// The ledger.
     #[command(flatten)]
     pub ledger: LedgerArgs,
+    /// Machines that report by MQTT.
+    #[command(flatten)]
+    pub sparkplug: SparkplugArgs,
 }
 
 /// The way to the ledger.
@@ -152,6 +156,7 @@ impl Service for Config {
         self.token()?;
         self.lake.settings()?;
         self.ledger.open()?;
+        self.sparkplug.open()?;
         Ok(())
     }
 }
@@ -190,6 +195,21 @@ mod tests {
             ("--ledger-queue-entries", "0", "LEDGER_QUEUE_ENTRIES: "),
         ] {
             let said = check(&[&ledger[..], &[name, value]].concat());
+            assert!(said.starts_with(variable), "{said}");
+        }
+        let mqtt = ["--mqtt-url", "mqtt://broker"];
+        assert_eq!(check(&mqtt), "");
+        for (more, variable) in [
+            (["--mqtt-url", "tcp://broker"], "MQTT_URL: must start with mqtt://"),
+            (["--mqtt-url", "mqtt://broker:port"], "MQTT_URL: its port"),
+            (["--mqtt-url", "mqtt://user@broker"], "MQTT_URL: must be mqtt://HOST"),
+            (["--mqtt-username", "host"], "MQTT_PASSWORD: "),
+            (["--mqtt-password", "secret"], "MQTT_USERNAME: "),
+            (["--sparkplug-host-id", "a/b"], "SPARKPLUG_HOST_ID: "),
+            (["--sparkplug-period", "2h"], "SPARKPLUG_PERIOD: "),
+        ] {
+            let args = if more[0] == "--mqtt-url" { more.to_vec() } else { [&mqtt[..], &more].concat() };
+            let said = check(&args);
             assert!(said.starts_with(variable), "{said}");
         }
     }

@@ -71,6 +71,18 @@ impl Identity {
     }
 }
 
+/// A name that is fit for a label, or what it must be.
+///
+/// # Errors
+/// It is not.
+pub fn label(text: &str) -> Result<Arc<str>, String> {
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(fit) {
+        return Err("must have 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
+    }
+    Ok(text.into())
+}
+
 /// What the sensors said.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {

@@ -26,7 +26,7 @@ use crate::{
     exposition,
     service::{App, now_us},
 };
-use views::{FleetView, HealthView, LakeView, LedgerView, MachineView};
+use views::{FleetView, HealthView, LakeView, LedgerView, MachineView, SparkplugView};
 
 /// All routes, with the HTTP layer around them.
 pub fn router(app: Arc<App>, token: Option<Secret>, registry: &Registry) -> Router {
@@ -53,7 +53,7 @@ pub fn router(app: Arc<App>, token: Option<Secret>, registry: &Registry) -> Rout
     telemetry::http::instrument(router, http)
 }
 
-/// Is the fleet alive, do lake and ledger take what it says?
+/// Is the fleet alive, do lake and ledger take what it says, is the MQTT broker heard?
 #[utoipa::path(get, path = "/health", responses((status = 200, body = HealthView)))]
 async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
     let lake = *app.lake_health.lock();
@@ -62,7 +62,13 @@ async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
         let (ok, waiting_entries) = evidence.standing();
         LedgerView { ok, waiting_entries }
     });
-    let degraded = lake.ok == Some(false) || ledger.as_ref().is_some_and(|l| l.ok == Some(false));
+    let sparkplug = app.sparkplug.as_ref().map(|sparkplug| {
+        let (connected, nodes_online) = sparkplug.standing();
+        SparkplugView { connected, nodes_online }
+    });
+    let degraded = lake.ok == Some(false)
+        || ledger.as_ref().is_some_and(|l| l.ok == Some(false))
+        || sparkplug.as_ref().is_some_and(|s| !s.connected);
     let fleet = app.fleet.lock();
     Json(HealthView {
         status: if degraded { "degraded" } else { "ok" },
@@ -70,6 +76,7 @@ async fn health(State(app): State<Arc<App>>) -> Json<HealthView> {
         last_tick: fleet.last_tick_us().map(views::rfc3339),
         lake: LakeView { ok: lake.ok, pending_readings: pending, last_write: lake.last_write_us.map(views::rfc3339) },
         ledger,
+        sparkplug,
     })
 }
 

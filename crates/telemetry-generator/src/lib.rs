@@ -2,7 +2,7 @@
 //!
 //! [`thermal`] and [`machine`] are the physics, [`fleet`] puts machines, sensors, [`faults`]
 //! and [`gaps`] together, [`output`] is what they make, all of it without a clock. [`posted`]
-//! takes the readings of real machines the same way. [`mod@forecast`] is the command that replays
+//! takes the readings of real machines the same way, and [`sparkplug`] hears those that report by MQTT. [`mod@forecast`] is the command that replays
 //! a file through the forecaster that each machine carries. [`service`] gives it one and carries the
 //! readings through the [`outbox`] to the lake; [`account`] makes records of them, which
 //! [`evidence`] carries to the ledger; [`exposition`] renders the fleet at each scrape.
@@ -24,6 +24,7 @@ pub mod output;
 pub mod posted;
 pub mod service;
 pub mod simulate;
+pub mod sparkplug;
 pub mod state_file;
 pub mod thermal;
 
@@ -42,6 +43,7 @@ use crate::{
     metrics::{EvidenceMetrics, Metrics},
     outbox::{Outbox, queue::Queue},
     service::{App, LakeHealth, Shared, now_us, report, run_clock, run_writer},
+    sparkplug::Sparkplug,
     state_file::StateDir,
 };
 
@@ -69,9 +71,11 @@ pub async fn serve(config: Config, listener: TcpListener, rt: Runtime) -> anyhow
     let flush_limit = config.common.shutdown_grace.mul_f64(0.5);
     let writer = tokio::spawn(run_writer(app.clone(), *config.write_interval, flush_limit, rt.shutdown.clone()));
     let carrier = tokio::spawn(evidence::run(app.clone(), rt.shutdown.clone()));
+    let listener_of_plants = tokio::spawn(sparkplug::run(app.clone(), rt.shutdown.clone()));
     tracing::info!(machines = config.machines, listen = %listener.local_addr()?, "fleet is running");
     telemetry::http::serve(listener, router, rt.shutdown.clone(), *config.common.shutdown_grace).await?;
     clock.await?;
+    listener_of_plants.await?;
     carrier.await?;
     // Nothing is measured any more.
     evidence::finish(&app, config.common.shutdown_grace.mul_f64(0.3)).await;
@@ -105,6 +109,10 @@ fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
             Some(Evidence::new(factors, target, queue, EvidenceMetrics::new(&rt.registry)?))
         }
     };
+    let sparkplug = match config.sparkplug.open()? {
+        None => None,
+        Some(broker) => Some(Sparkplug::new(broker, &config.sparkplug, &rt.registry)?),
+    };
     let fleet = Arc::new(Shared::new(fleet));
     rt.registry.register(Box::new(FleetCollector::new(fleet.clone())?))?;
     Ok(Arc::new(App {
@@ -116,5 +124,6 @@ fn build(config: &Config, rt: &Runtime) -> anyhow::Result<Arc<App>> {
         state,
         saving: Shared::default(),
         evidence,
+        sparkplug,
     }))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("simulate") => return telemetry_generator::simulate::main(),
+        Some("edge") => return telemetry_generator::sparkplug::edge::main(),
         Some("forecast") => return telemetry_generator::forecast::main(),
         _ => {}
     }

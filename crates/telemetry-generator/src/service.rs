@@ -10,10 +10,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::MAX_MACHINES,
     evidence::Evidence,
     fleet::{Event, Fleet, Ticked},
     metrics::Metrics,
     outbox::Outbox,
+    sparkplug::Sparkplug,
     state_file::StateDir,
 };
 
@@ -65,6 +67,8 @@ pub struct App {
     pub saving: Shared<()>,
     /// The way to the ledger, if there is one.
     pub evidence: Option<Evidence>,
+    /// The machines that report by MQTT, if there are any.
+    pub sparkplug: Option<Sparkplug>,
 }
 
 impl App {
@@ -74,6 +78,11 @@ impl App {
         let ticked = self.fleet.lock().tick(now_us);
         self.take(ticked);
         self.metrics.tick_duration.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// So many machines there may be: the outbox must hold one reading of each at least.
+    pub fn capacity(&self) -> usize {
+        MAX_MACHINES.min(self.outbox.lock().bound())
     }
 
     /// Logs what happened and passes readings and records on.

@@ -92,7 +92,7 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
 async fn compose(bench: &Bench<'_>, tally: &mut Tally) -> Result<()> {
     let stack = Stack::open(bench.site)?;
     let version = crate::docker::compose_version().await.context("no compose plugin")?;
-    for profile in ["", "jaeger", "ha"] {
+    for profile in ["", "jaeger", "ha", "mqtt"] {
         let mut config = stack.compose().command(["--profile", profile, "config", "--quiet"]);
         if profile.is_empty() {
             config = stack.compose().command(["config", "--quiet"]);

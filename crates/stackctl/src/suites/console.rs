@@ -8,7 +8,6 @@ use super::cargo::cargo;
 use super::{Bench, Tally, script};
 use crate::daemon;
 use crate::exec;
-use crate::obtain::Obtain;
 
 const FOLDER: &str = "crates/alert-bot/console/tests";
 
@@ -16,7 +15,7 @@ const FOLDER: &str = "crates/alert-bot/console/tests";
 pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     let browser = browser(bench).await?;
     daemon::ensure(bench.site, &bench.progress).await?;
-    let base = Obtain::new(bench.site, &bench.progress)?.base_image().await?;
+    let base = bench.obtain.base_image().await?;
     let step = bench.progress.step("alert-bot and the packages of the test");
     // All of it, as the suite `tests` has compiled it: of one package alone the features would differ.
     let args = ["build", "--locked", "--workspace", "--bins", "--examples"];

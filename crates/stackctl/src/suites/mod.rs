@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use tokio::task::JoinSet;
 
 use crate::cli::TestArgs;
 use crate::compose::ComposeFile;
@@ -29,7 +30,7 @@ use crate::site::Site;
 use crate::stack::Stack;
 use crate::verify;
 
-/// The suites, quick ones first.
+/// The suites: quick ones first, and last those that need every image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
     /// cargo fmt --check.
@@ -40,14 +41,14 @@ pub enum Suite {
     Docs,
     /// promtool and amtool: rules, routes, inhibitions, templates.
     Rules,
-    /// Each component's own check of its configuration.
-    Config,
     /// Unit and integration tests against real components.
     Tests,
     /// Each fuzz target for half a minute, from the corpus on.
     Fuzz,
     /// The incident console in a real browser.
     Console,
+    /// Each component's own check of its configuration.
+    Config,
     /// The whole stack: up, verify, hardening, scenarios, down.
     E2e,
 }
@@ -83,6 +84,8 @@ pub struct Bench<'a> {
     pub site: &'a Site,
     /// Live lines.
     pub progress: Progress,
+    /// Images, each obtained once.
+    pub obtain: Obtain,
     failures: Failures,
 }
 
@@ -118,11 +121,10 @@ impl Bench<'_> {
     pub async fn images(&self, variables: &BTreeSet<String>) -> Result<Vars> {
         daemon::ensure(self.site, &self.progress).await?;
         let stack = Stack::open(self.site)?;
-        let obtain = Obtain::new(self.site, &self.progress)?;
         let mut names = Vars::new();
         for wanted in image::wanted(&stack.file.services, &stack.vars) {
             if variables.contains(&wanted.variable) {
-                match obtain.third_party(&wanted).await? {
+                match self.obtain.third_party(&wanted).await? {
                     Obtained::Pinned => names.insert(wanted.variable, wanted.pinned),
                     Obtained::Local(tag) => names.insert(wanted.variable, tag),
                     Obtained::LeftOut(_) => None,
@@ -164,6 +166,22 @@ impl Suite {
     }
 }
 
+/// Obtains the images that the later suites need while the earlier ones run; what has to be compiled takes what these
+/// leave of the processors. What the tests need comes first.
+async fn all_images(site: Site, progress: Progress, obtain: Obtain) -> Result<()> {
+    daemon::ensure(&site, &progress).await?;
+    let stack = Stack::open(&site)?;
+    let tests = ComposeFile::load(&site.root.join(real::COMPONENTS))?;
+    let of_tests = image::wanted(&tests.services, &Vars::new());
+    let (first, rest): (Vec<image::Wanted>, Vec<image::Wanted>) = image::wanted(&stack.file.services, &stack.vars)
+        .into_iter()
+        .partition(|wanted| of_tests.iter().any(|other| other.variable == wanted.variable));
+    for wanted in first.iter().chain(&rest) {
+        obtain.third_party(wanted).await?;
+    }
+    Ok(())
+}
+
 /// Runs the suites; a failing one does not stop the next.
 pub async fn run(site: &Site, args: &TestArgs) -> Result<u8> {
     site.prepare()?;
@@ -177,11 +195,21 @@ pub async fn run(site: &Site, args: &TestArgs) -> Result<u8> {
     let started = Instant::now();
     let mut total = Tally::default();
     let mut lines = Vec::new();
+    let progress = Progress::new();
+    let obtain = Obtain::new(site, &progress)?;
+    let needs_all = chosen.contains(&Suite::Config) || chosen.contains(&Suite::E2e);
+    let mut images = JoinSet::new();
+    if needs_all {
+        images.spawn(all_images(site.clone(), progress.clone(), obtain.clone()));
+    }
     for suite in chosen {
         let begun = Instant::now();
         println!("\n--- {} ---", suite.name());
-        // Each suite has its own numbering.
-        let bench = Bench { site, progress: Progress::new(), failures: Failures::default() };
+        if suite == Suite::E2e {
+            // `up` looks for images by itself, and says what cannot be had.
+            while images.join_next().await.is_some() {}
+        }
+        let bench = Bench { site, progress: progress.clone(), obtain: obtain.clone(), failures: Failures::default() };
         let tally = match suite.run(&bench).await {
             Ok(tally) => tally,
             Err(error) => {

@@ -12,22 +12,25 @@ use crate::compose::ComposeFile;
 use crate::docker::{Compose, docker};
 use crate::dotenv::Vars;
 use crate::exec;
-use crate::obtain::Obtain;
 use crate::ports;
 
+/// Where the components are.
+pub const COMPONENTS: &str = "deploy/test/docker-compose.yml";
 /// Compose project of the components.
 const PROJECT: &str = "selfheal-test";
 
 /// Starts the components, runs all tests, and takes the components away unless they were there before.
 pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
-    let file = bench.site.root.join("deploy/test/docker-compose.yml");
+    // Compiled first: images may still be on their way.
+    compile(bench).await?;
+    let file = bench.site.root.join(COMPONENTS);
     let compose_file = ComposeFile::load(&file)?;
     let variables = bench.image_variables(&compose_file);
     let mut vars = bench.images(&variables).await?;
     if let Some(missing) = variables.iter().find(|name| !vars.contains_key(*name)) {
         bail!("{missing} cannot be had here, and the integration tests need it");
     }
-    let base = Obtain::new(bench.site, &bench.progress)?.base_image().await;
+    let base = bench.obtain.base_image().await;
     let before = Compose::other(&bench.site.root, file.clone(), PROJECT, vars.clone());
     let running = before.containers().await?;
     let ours: BTreeSet<u16> = running.iter().flat_map(|container| container.ports.clone()).collect();
@@ -58,6 +61,7 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
         ("TEST_PROMETHEUS_URL", address("TEST_PROMETHEUS_PORT")),
         ("TEST_ALERTMANAGER_URL", address("TEST_ALERTMANAGER_PORT")),
         ("TEST_LOKI_URL", address("TEST_LOKI_PORT")),
+        ("TEST_MQTT_ADDR", format!("127.0.0.1:{}", port("TEST_MQTT_PORT"))),
     ];
     match base {
         Ok(base) => environment.push(("TEST_BASE_IMAGE", base)),
@@ -77,9 +81,28 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     tally
 }
 
+/// Which tests.
+const ALL: [&str; 4] = ["test", "--workspace", "--locked", "--no-fail-fast"];
+
+async fn compile(bench: &Bench<'_>) -> Result<()> {
+    let step = bench.progress.step("compile the tests");
+    let report = step.reporter();
+    let command = cargo(bench.site, ALL.into_iter().chain(["--no-run"]));
+    match exec::logged(command, &bench.site.logs().join("test-compile.log"), move |line| report(line)).await {
+        Ok(()) => {
+            step.done("compiled");
+            Ok(())
+        }
+        Err(error) => {
+            step.failed("failed");
+            Err(error)
+        }
+    }
+}
+
 async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>) -> Result<Tally> {
     let step = bench.progress.step("cargo test");
-    let mut command = cargo(bench.site, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let mut command = cargo(bench.site, ALL);
     // What failed is said in one line, of which the test is named.
     command.envs(environment).env("RUST_BACKTRACE", "0");
     let found = Arc::new(Mutex::new(Found::default()));
@@ -98,7 +121,7 @@ async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>)
             bench.failed(failure.join("\n"));
         }
         bench.failed(format!("{error:#}"));
-        // What does not compile has no test result of its own.
+        // What ends without a result counts as a failure.
         if tally.failed == 0 {
             tally.failed = 1;
         }

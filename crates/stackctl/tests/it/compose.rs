@@ -208,6 +208,7 @@ fn every_port_of_the_product_is_there() {
         ("JAEGER_PORT", 16686),
         ("OTLP_GRPC_PORT", 4317),
         ("OTLP_HTTP_PORT", 4318),
+        ("MQTT_PORT", 1883),
         ("ALERT_BOT_PORT", 5000),
         ("ALERT_BOT_STANDBY_PORT", 5001),
         ("TRANSACTION_API_PORT", 8000),

@@ -9,8 +9,7 @@ use utoipa::ToSchema;
 
 use super::views::rfc3339;
 use crate::{
-    config::MAX_MACHINES,
-    fleet::{Identity, LoadLimit},
+    fleet::{Identity, LoadLimit, label},
     service::{App, now_us},
 };
 
@@ -83,11 +82,7 @@ fn micros(duration: Duration) -> i64 {
 /// A name that is fit for a label.
 fn name(field: &'static str, text: Option<&str>) -> Result<Arc<str>, Problem> {
     let text = text.ok_or_else(|| Problem::invalid(field, "is required"))?;
-    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.is_empty() || text.len() > 64 || !text.chars().all(fit) {
-        return Err(Problem::invalid(field, "must have 1 to 64 letters, digits, '-', '_' or '.'"));
-    }
-    Ok(text.into())
+    label(text).map_err(|reason| Problem::invalid(field, reason))
 }
 
 /// Adds machines while the fleet runs. Simulated ones last until the process ends, real ones
@@ -103,8 +98,7 @@ pub async fn add(
     State(app): State<Arc<App>>,
     Json(new): Json<NewMachines>,
 ) -> Result<(StatusCode, Json<Added>), Problem> {
-    // The buffer must hold one reading of each machine at least.
-    let capacity = MAX_MACHINES.min(app.outbox.lock().bound());
+    let capacity = app.capacity();
     let mut fleet = app.fleet.lock();
     let room = capacity.saturating_sub(fleet.machines().len());
     let machine_ids = match (&new.machine_id, new.count) {

@@ -23,7 +23,7 @@ pub fn rfc3339(us: i64) -> String {
 /// Answer of `GET /health`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthView {
-    /// `ok`, or `degraded` while the lake takes no readings or the ledger no entries.
+    /// `ok`, or `degraded` while the lake takes no readings, the ledger no entries, or the broker is away.
     pub status: &'static str,
     /// Machines in the fleet.
     pub machines: usize,
@@ -33,6 +33,17 @@ pub struct HealthView {
     pub lake: LakeView,
     /// The way to the ledger; `null` without one.
     pub ledger: Option<LedgerView>,
+    /// The machines that report by MQTT; `null` without a broker.
+    pub sparkplug: Option<SparkplugView>,
+}
+
+/// The machines that report by MQTT.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SparkplugView {
+    /// The broker is connected.
+    pub connected: bool,
+    /// Edge nodes that are online and whose data is fresh.
+    pub nodes_online: usize,
 }
 
 /// The way to the ledger.

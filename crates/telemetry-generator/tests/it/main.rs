@@ -6,4 +6,5 @@ mod command;
 mod delivery;
 mod evidence;
 mod plant;
+mod sparkplug;
 mod support;
