@@ -101,10 +101,23 @@ impl Stack {
 
     /// Base address of a service's first published port, for requests from this machine.
     pub fn url(&self, service: &str) -> Result<String> {
+        let (_, port) = self.first_port(service)?;
+        Ok(address(port, "/"))
+    }
+
+    /// The same as people write it down.
+    pub fn shown_address(&self, service: &str) -> Result<String> {
+        let (container, port) = self.first_port(service)?;
+        let raw = ADDRESSES.iter().any(|(_, name, inside, path)| (*name, *inside, *path) == (service, container, ""));
+        Ok(address(port, if raw { "" } else { "/" }))
+    }
+
+    /// Inside and outside.
+    fn first_port(&self, service: &str) -> Result<(u16, u16)> {
         let first = self.file.service(service).and_then(|service| service.ports.first());
         let container = first.ok_or_else(|| anyhow!("{service} publishes no port"))?.container;
         let port = self.port(service, container).ok_or_else(|| anyhow!("{service} has no port"))?;
-        Ok(format!("http://127.0.0.1:{port}"))
+        Ok((container, port))
     }
 
     /// Services that the active profiles include and that are not left out.
@@ -125,7 +138,7 @@ impl Stack {
     }
 }
 
-/// Addresses for people, in the order of interest: title, service, path.
+/// Addresses for people, in the order of interest: title, service, port, path; no path where HTTP is not spoken.
 pub const ADDRESSES: &[(&str, &str, u16, &str)] = &[
     ("Grafana", "grafana", 3000, "/"),
     ("Transaction API", "transaction-api", 8000, "/"),
@@ -140,8 +153,18 @@ pub const ADDRESSES: &[(&str, &str, u16, &str)] = &[
     ("Telemetry generator", "telemetry-generator", 8001, "/metrics"),
     ("Drift inference", "drift-inference", 8002, "/"),
     ("ESG ledger", "esg-ledger", 8011, "/v1/ledger"),
-    ("OTLP gRPC", "otel-collector", 4317, "/"),
+    ("OTLP gRPC", "otel-collector", 4317, ""),
+    ("MQTT broker", "mosquitto", 1883, ""),
 ];
+
+/// A port as people write it down.
+pub fn address(port: u16, path: &str) -> String {
+    match path {
+        "" => format!("127.0.0.1:{port}"),
+        "/" => format!("http://127.0.0.1:{port}"),
+        path => format!("http://127.0.0.1:{port}{path}"),
+    }
+}
 
 /// What the containers of some services are at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -176,7 +176,7 @@ fn describe(
         state: container.state.clone(),
         health: container.health.clone(),
         up_seconds: (container.state == "running").then(|| seconds_since(&container.started_at, now)).flatten(),
-        address: stack.url(name).ok(),
+        address: stack.shown_address(name).ok(),
         well: ready.ready.contains(name),
     }
 }

@@ -379,13 +379,7 @@ pub fn addresses(stack: &Stack) -> Table {
         let runs = stack.selected().iter().any(|s| s.name == *service)
             && (!stack.state.only_core || core.iter().any(|s| s.name == *service));
         if let (true, Some(port)) = (runs, stack.port(service, *container)) {
-            let path = if *path == "/" { "" } else { path };
-            let address = if *title == "OTLP gRPC" {
-                format!("127.0.0.1:{port}")
-            } else {
-                format!("http://127.0.0.1:{port}{path}")
-            };
-            table.row([(*title).to_owned(), address]);
+            table.row([(*title).to_owned(), stack::address(port, path)]);
         }
     }
     table
