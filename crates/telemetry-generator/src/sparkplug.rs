@@ -20,7 +20,7 @@ use telemetry::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    host::{Host, KINDS, NAMESPACE, NodeId, Outcome, Result},
+    host::{Host, KINDS, NAMESPACE, NodeId, Outcome, Reception},
     payload::{Metric, Payload, Value, datatype},
 };
 use crate::service::{App, Shared, now_us};
@@ -37,7 +37,7 @@ pub const REBIRTH: &str = "Node Control/Rebirth";
 /// The way to a broker. Ids are their own, because the ledger has a URL as well.
 #[derive(clap::Args, Clone, Debug)]
 pub struct BrokerArgs {
-    /// Broker of the machines that report by MQTT, as mqtt://HOST[:1883]; empty asks none.
+    /// Broker of the machines that report by MQTT, as mqtt://HOST or mqtt://HOST:PORT; empty asks none.
     #[arg(id = "mqtt_url", long = "mqtt-url", env = "MQTT_URL", default_value = "")]
     pub url: String,
     /// User name there.
@@ -64,7 +64,7 @@ impl BrokerArgs {
     ///
     /// # Errors
     /// Names the variable.
-    pub fn open(&self) -> std::result::Result<Option<Broker>, ConfigError> {
+    pub fn open(&self) -> Result<Option<Broker>, ConfigError> {
         if self.url.is_empty() {
             return Ok(None);
         }
@@ -122,7 +122,7 @@ impl SparkplugArgs {
     ///
     /// # Errors
     /// Names the variable.
-    pub fn open(&self) -> std::result::Result<Option<Broker>, ConfigError> {
+    pub fn open(&self) -> Result<Option<Broker>, ConfigError> {
         crate::fleet::label(&self.host_id).map_err(|reason| ConfigError::new("SPARKPLUG_HOST_ID", reason))?;
         if !(0.1..=3_600.0).contains(&self.period.as_secs_f64()) {
             return Err(ConfigError::new("SPARKPLUG_PERIOD", "must be between 100ms and 1h"));
@@ -142,7 +142,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(registry: &Registry) -> std::result::Result<Self, prometheus::Error> {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             connected: registry.int_gauge("mqtt_connected", "1 while the MQTT broker is connected.")?,
             online: registry
@@ -157,7 +157,7 @@ impl Metrics {
             rebirths: registry
                 .counter("sparkplug_rebirth_requests_total", "Times that an edge node was asked to be born again.")?,
         };
-        for (kind, result) in KINDS.into_iter().flat_map(|kind| Result::ALL.map(|result| (kind, result))) {
+        for (kind, result) in KINDS.into_iter().flat_map(|kind| Reception::ALL.map(|result| (kind, result))) {
             metrics.messages.with_label_values(&[kind, result.as_str()]);
         }
         Ok(metrics)
@@ -308,17 +308,19 @@ impl Connection<'_> {
             self.sparkplug.metrics.online.set(host.online() as i64);
             outcome
         };
-        let Outcome { result, reason, ticked, rebirth: asked, lost } = outcome;
+        let Outcome { reception, reason, ticked, rebirth: asked, lost } = outcome;
         if let Some(kind) = host::kind(topic) {
-            self.sparkplug.metrics.messages.with_label_values(&[kind, result.as_str()]).inc();
+            self.sparkplug.metrics.messages.with_label_values(&[kind, reception.as_str()]).inc();
         }
         self.sparkplug.metrics.lost.inc_by(lost);
-        match result {
-            Result::Refused | Result::Malformed => {
+        match reception {
+            Reception::Refused | Reception::Malformed => {
                 tracing::warn!(topic, reason, "a message of an edge node is refused")
             }
-            Result::Stale if asked.is_some() => tracing::info!(topic, reason, "an edge node is asked to be born again"),
-            _ => tracing::debug!(topic, result = result.as_str(), reason, "a message of an edge node"),
+            Reception::Stale if asked.is_some() => {
+                tracing::info!(topic, reason, "an edge node is asked to be born again")
+            }
+            _ => tracing::debug!(topic, result = reception.as_str(), reason, "a message of an edge node"),
         }
         self.app.take(ticked);
         asked.map_or(Ok(()), |node| self.ask(client, &node))

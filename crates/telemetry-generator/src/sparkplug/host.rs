@@ -27,7 +27,7 @@ pub type NodeId = (String, String);
 
 /// What a message came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Result {
+pub enum Reception {
     /// It was understood and did what it is for.
     Taken,
     /// It is of no concern, or says nothing new.
@@ -40,7 +40,7 @@ pub enum Result {
     Malformed,
 }
 
-impl Result {
+impl Reception {
     /// All.
     pub const ALL: [Self; 5] = [Self::Taken, Self::Ignored, Self::Stale, Self::Refused, Self::Malformed];
 
@@ -60,7 +60,7 @@ impl Result {
 #[derive(Debug)]
 pub struct Outcome {
     /// What it came to.
-    pub result: Result,
+    pub reception: Reception,
     /// Why, where it was not taken.
     pub reason: String,
     /// Readings, and what happened.
@@ -72,8 +72,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(result: Result, reason: impl Into<String>) -> Self {
-        Self { result, reason: reason.into(), ticked: Ticked::default(), rebirth: None, lost: 0 }
+    fn new(reception: Reception, reason: impl Into<String>) -> Self {
+        Self { reception, reason: reason.into(), ticked: Ticked::default(), rebirth: None, lost: 0 }
     }
 }
 
@@ -184,14 +184,14 @@ impl Host {
     /// Takes a message. `capacity` bounds the fleet.
     pub fn receive(&mut self, fleet: &mut Fleet, capacity: usize, topic: &str, bytes: &[u8], now_us: i64) -> Outcome {
         let Some(topic) = Topic::parse(topic).filter(|topic| KINDS.contains(&topic.kind)) else {
-            return Outcome::new(Result::Ignored, "not a message of an edge node");
+            return Outcome::new(Reception::Ignored, "not a message of an edge node");
         };
         let payload = match Payload::decode(bytes) {
             Ok(payload) => payload,
-            Err(error) => return Outcome::new(Result::Malformed, error.to_string()),
+            Err(error) => return Outcome::new(Reception::Malformed, error.to_string()),
         };
         if !self.nodes.contains_key(&topic.node) && self.nodes.len() >= capacity {
-            return Outcome::new(Result::Refused, format!("there are {capacity} edge nodes already"));
+            return Outcome::new(Reception::Refused, format!("there are {capacity} edge nodes already"));
         }
         let node = self.nodes.entry(topic.node.clone()).or_default();
         match topic.kind {
@@ -202,22 +202,22 @@ impl Host {
         let expected = node.next_seq;
         let told = payload.seq.and_then(|seq| u8::try_from(seq).ok());
         let mut outcome = match told {
-            _ if !node.online => Outcome::new(Result::Stale, "the edge node's birth was not heard"),
-            None => return Outcome::new(Result::Malformed, "it has no seq of 0 to 255"),
+            _ if !node.online => Outcome::new(Reception::Stale, "the edge node's birth was not heard"),
+            None => return Outcome::new(Reception::Malformed, "it has no seq of 0 to 255"),
             Some(seq) if seq != expected => {
                 node.online = false;
                 let lost = u64::from(seq.wrapping_sub(expected));
-                Outcome { lost, ..Outcome::new(Result::Stale, format!("its seq is {seq}, {expected} was expected")) }
+                Outcome { lost, ..Outcome::new(Reception::Stale, format!("its seq is {seq}, {expected} was expected")) }
             }
             Some(seq) => {
                 node.next_seq = seq.wrapping_add(1);
                 match topic.device {
-                    None => Outcome::new(Result::Taken, ""),
+                    None => Outcome::new(Reception::Taken, ""),
                     Some(id) => node.hear(fleet, capacity, &topic, id, &payload, (self.period_us, now_us)),
                 }
             }
         };
-        if outcome.result == Result::Stale && now_us.saturating_sub(node.asked_us) >= PATIENCE {
+        if outcome.reception == Reception::Stale && now_us.saturating_sub(node.asked_us) >= PATIENCE {
             node.asked_us = now_us;
             outcome.rebirth = Some(topic.node);
         }
@@ -234,22 +234,22 @@ fn bd_seq(payload: &Payload) -> Option<i64> {
 impl Node {
     fn born(&mut self, payload: &Payload) -> Outcome {
         let Some(seq) = payload.seq.and_then(|seq| u8::try_from(seq).ok()) else {
-            return Outcome::new(Result::Malformed, "it has no seq of 0 to 255");
+            return Outcome::new(Reception::Malformed, "it has no seq of 0 to 255");
         };
         let asked_us = self.asked_us;
         let birth = bd_seq(payload);
         *self = Self { online: true, birth, next_seq: seq.wrapping_add(1), asked_us, ..Self::default() };
-        Outcome::new(Result::Taken, "")
+        Outcome::new(Reception::Taken, "")
     }
 
     fn died(&mut self, payload: &Payload) -> Outcome {
         // The will of an earlier connection arrives late.
         if matches!((bd_seq(payload), self.birth), (Some(told), Some(own)) if told != own) {
-            return Outcome::new(Result::Ignored, "another connection's death");
+            return Outcome::new(Reception::Ignored, "another connection's death");
         }
         self.online = false;
         self.devices.clear();
-        Outcome::new(Result::Taken, "")
+        Outcome::new(Reception::Taken, "")
     }
 
     fn hear(
@@ -264,27 +264,27 @@ impl Node {
         match topic.kind {
             "DDEATH" => {
                 self.devices.remove(id);
-                return Outcome::new(Result::Taken, "");
+                return Outcome::new(Reception::Taken, "");
             }
             "DBIRTH" => {
                 if let Err(reason) = register(fleet, capacity, topic, id, payload, (period_us, now_us)) {
                     self.devices.remove(id);
-                    return Outcome::new(Result::Refused, format!("{id}: {reason}"));
+                    return Outcome::new(Reception::Refused, format!("{id}: {reason}"));
                 }
                 self.devices.insert(id.to_owned(), Device::born(payload));
             }
             _ => {}
         }
         let Some(device) = self.devices.get_mut(id) else {
-            return Outcome::new(Result::Stale, format!("the birth of {id} was not heard"));
+            return Outcome::new(Reception::Stale, format!("the birth of {id} was not heard"));
         };
         let readings = match device.readings(id, payload, now_us) {
             Ok(readings) => readings,
-            Err(reason) => return Outcome::new(Result::Refused, format!("{id}: {reason}")),
+            Err(reason) => return Outcome::new(Reception::Refused, format!("{id}: {reason}")),
         };
         // A birth repeats what is known.
         let known_us = fleet.index_of(id).map_or(0, |at| fleet.machines()[at].last_reading_us);
-        let mut outcome = Outcome::new(Result::Taken, "");
+        let mut outcome = Outcome::new(Reception::Taken, "");
         for reading in readings.into_iter().filter(|r| topic.kind != "DBIRTH" || r.ts_us > known_us) {
             match fleet.accept(&[reading], now_us) {
                 Ok(mut ticked) => {
@@ -293,7 +293,7 @@ impl Node {
                     outcome.ticked.records.append(&mut ticked.records);
                 }
                 Err(refused) => {
-                    outcome.result = Result::Refused;
+                    outcome.reception = Reception::Refused;
                     outcome.reason = format!("{id}: {} {}", refused.field, refused.reason);
                 }
             }
@@ -310,7 +310,7 @@ fn register(
     id: &str,
     payload: &Payload,
     (usual_us, now_us): (i64, i64),
-) -> std::result::Result<(), String> {
+) -> Result<(), String> {
     let (group, node) = &topic.node;
     let [machine_id, line, site] = [("device", id), ("edge node", node), ("group", group)]
         .map(|(what, text)| label(text).map_err(|reason| format!("the {what} {reason}")));
@@ -361,7 +361,7 @@ impl Device {
 
     /// What a message says, in order of time: what was measured while the broker was away, each with its
     /// own time, and what is measured now, with that of the message.
-    fn readings(&mut self, id: &str, payload: &Payload, now_us: i64) -> std::result::Result<Vec<Posted>, String> {
+    fn readings(&mut self, id: &str, payload: &Payload, now_us: i64) -> Result<Vec<Posted>, String> {
         let micros = |ms: Option<u64>| ms.and_then(|ms| i64::try_from(ms).ok()?.checked_mul(1_000));
         let sent_us = micros(payload.timestamp).unwrap_or(now_us);
         let mut by_time: BTreeMap<(bool, i64), Vec<&Metric>> = BTreeMap::new();
@@ -386,7 +386,7 @@ impl Device {
         Ok(readings)
     }
 
-    fn reading(&self, id: &str, ts_us: i64) -> std::result::Result<Posted, String> {
+    fn reading(&self, id: &str, ts_us: i64) -> Result<Posted, String> {
         if let Some(missing) = self.latest[..REQUIRED].iter().position(Option::is_none) {
             return Err(format!("{} is missing in its birth", NAMES[missing]));
         }
@@ -460,9 +460,9 @@ mod tests {
         /// After both births.
         fn born() -> Self {
             let mut bench = Self::new();
-            assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).result, Result::Taken);
+            assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).reception, Reception::Taken);
             let outcome = bench.hear("DBIRTH/presses/press-7", &bytes(DBIRTH));
-            assert_eq!((outcome.result, outcome.reason.as_str()), (Result::Taken, ""));
+            assert_eq!((outcome.reception, outcome.reason.as_str()), (Reception::Taken, ""));
             assert_eq!(outcome.ticked.readings.len(), 1);
             bench
         }
@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(machine.link.as_ref().unwrap().period_us(), 2 * SECOND);
         bench.now_us = BORN + 4 * SECOND;
         let outcome = bench.hear("DDATA/presses/press-7", &bytes(DDATA));
-        assert_eq!(outcome.result, Result::Taken, "{}", outcome.reason);
+        assert_eq!(outcome.reception, Reception::Taken, "{}", outcome.reason);
         let said = |r: &lake::Reading| (r.ts_us - BORN, r.temperature, r.energy_millijoules_total);
         let readings: Vec<_> = outcome.ticked.readings.iter().map(said).collect();
         assert_eq!(readings, [(2 * SECOND, 56.0, 3_614_000_000), (4 * SECOND, 57.5, 3_628_000_000)]);
@@ -507,18 +507,22 @@ mod tests {
         let mut bench = Bench::born();
         let warm = vec![metric("temperature", Value::Double(60.0))];
         let outcome = bench.data(5, 2, warm.clone());
-        assert_eq!((outcome.result, outcome.lost, bench.host.online()), (Result::Stale, 3, 0));
+        assert_eq!((outcome.reception, outcome.lost, bench.host.online()), (Reception::Stale, 3, 0));
         assert_eq!(outcome.rebirth, Some(("hall-2".to_owned(), "presses".to_owned())));
         assert_eq!(rebirth_topic(&outcome.rebirth.unwrap()), "spBv1.0/hall-2/NCMD/presses");
         let outcome = bench.data(6, 4, warm.clone());
-        assert_eq!((outcome.result, outcome.rebirth), (Result::Stale, None), "it was asked just now");
+        assert_eq!((outcome.reception, outcome.rebirth), (Reception::Stale, None), "it was asked just now");
         assert!(bench.data(7, 8, warm.clone()).rebirth.is_some(), "and once more, for it did not answer");
         assert_eq!(bench.fleet.machines()[1].readings, 1, "none of it counted");
-        assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).result, Result::Taken);
+        assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).reception, Reception::Taken);
         assert_eq!(bench.data(1, 9, warm.clone()).reason, "the birth of press-7 was not heard");
-        assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).result, Result::Taken);
+        assert_eq!(bench.hear("NBIRTH/presses", &bytes(NBIRTH)).reception, Reception::Taken);
         let outcome = bench.hear("DBIRTH/presses/press-7", &bytes(DBIRTH));
-        assert_eq!((outcome.result, outcome.ticked.readings.len()), (Result::Taken, 0), "it repeats what is known");
+        assert_eq!(
+            (outcome.reception, outcome.ticked.readings.len()),
+            (Reception::Taken, 0),
+            "it repeats what is known"
+        );
         assert_eq!(bench.data(2, 10, warm).ticked.readings.len(), 1);
         bench.fleet.tick(BORN + 10 * SECOND);
         assert!(bench.fleet.machines()[1].gaps.missed(Reason::SensorSilent) == 0, "no silence of three periods");
@@ -529,15 +533,15 @@ mod tests {
         let mut bench = Bench::born();
         for n in 2..600_u64 {
             let outcome = bench.data(n % 256, n as i64, vec![metric("temperature", Value::Double(50.0))]);
-            assert_eq!(outcome.result, Result::Taken, "{n}: {}", outcome.reason);
+            assert_eq!(outcome.reception, Reception::Taken, "{n}: {}", outcome.reason);
         }
         let mut other = Payload::decode(&*bytes(NDEATH)).unwrap();
         other.metrics[0].value = Some(Value::Long(2));
-        assert_eq!(bench.hear("NDEATH/presses", &other.encode_to_vec()).result, Result::Ignored);
+        assert_eq!(bench.hear("NDEATH/presses", &other.encode_to_vec()).reception, Reception::Ignored);
         assert_eq!(bench.host.online(), 1);
-        assert_eq!(bench.hear("NDEATH/presses", &bytes(NDEATH)).result, Result::Taken);
+        assert_eq!(bench.hear("NDEATH/presses", &bytes(NDEATH)).reception, Reception::Taken);
         assert_eq!(bench.host.online(), 0);
-        assert_eq!(bench.data(88, 700, vec![]).result, Result::Stale);
+        assert_eq!(bench.data(88, 700, vec![]).reception, Reception::Stale);
         // Silence is a gap, as of any machine.
         bench.fleet.tick(BORN + 700 * SECOND);
         assert!(bench.fleet.machines()[1].gaps.missed(Reason::SensorSilent) > 0);
@@ -558,7 +562,7 @@ mod tests {
             ("error_code", Value::Int(u32::MAX), "press-7: error_code is negative"),
         ] {
             let outcome = born().data(2, 2, vec![metric(name, value)]);
-            assert_eq!((outcome.result, outcome.ticked.readings.len()), (Result::Refused, 0), "{name}");
+            assert_eq!((outcome.reception, outcome.ticked.readings.len()), (Reception::Refused, 0), "{name}");
             assert!(outcome.reason.contains(reason), "{}", outcome.reason);
         }
         let null = Metric { is_null: Some(true), ..metric("temperature", Value::Double(1.0)) };
@@ -566,10 +570,10 @@ mod tests {
         let mut late = born();
         let outcome = late.data(2, 0, vec![metric("temperature", Value::Double(50.0))]);
         assert_eq!(outcome.reason, "press-7: time is not after the machine's latest reading");
-        assert_eq!(born().data(300, 2, vec![]).result, Result::Malformed);
-        assert_eq!(born().hear("DDATA/presses/press-7", b"\xff\xff").result, Result::Malformed);
+        assert_eq!(born().data(300, 2, vec![]).reception, Reception::Malformed);
+        assert_eq!(born().hear("DDATA/presses/press-7", b"\xff\xff").reception, Reception::Malformed);
         for topic in ["DDATA/presses", "NDATA/presses/press-7", "NCMD/presses", "DDATA/presses/a/b", "x"] {
-            assert_eq!(born().hear(topic, b"").result, Result::Ignored, "{topic}");
+            assert_eq!(born().hear(topic, b"").reception, Reception::Ignored, "{topic}");
         }
     }
 
@@ -584,13 +588,13 @@ mod tests {
             let mut bench = Bench::new();
             bench.hear("NBIRTH/presses", &bytes(NBIRTH));
             let outcome = bench.hear(topic, birth);
-            (outcome.result, outcome.reason, bench.fleet.machines().len())
+            (outcome.reception, outcome.reason, bench.fleet.machines().len())
         };
-        let refused = |reason: &str, machines| (Result::Refused, reason.to_owned(), machines);
+        let refused = |reason: &str, machines| (Reception::Refused, reason.to_owned(), machines);
         let all = birth(&|_| {});
         assert_eq!(begin("DBIRTH/presses/machine-001", &all), refused("machine-001: is a simulated machine", 1));
         let (result, reason, machines) = begin("DBIRTH/presses/a b", &all);
-        assert_eq!((result, machines), (Result::Refused, 1));
+        assert_eq!((result, machines), (Reception::Refused, 1));
         assert!(reason.starts_with("a b: the device must have 1 to 64 letters"), "{reason}");
         let hourly = birth(&|p| p.metrics.last_mut().unwrap().value = Some(Value::Int(3_600_001)));
         assert_eq!(
@@ -604,7 +608,7 @@ mod tests {
         bench.hear("NBIRTH/saws", &bytes(NBIRTH));
         assert_eq!(bench.hear("DBIRTH/saws/press-7", &all).reason, "press-7: is a machine of hall-2/presses");
         bench.hear("NBIRTH/saws", &bytes(NBIRTH));
-        assert_eq!(bench.hear("DBIRTH/saws/saw-1", &all).result, Result::Taken);
+        assert_eq!(bench.hear("DBIRTH/saws/saw-1", &all).reception, Reception::Taken);
         bench.hear("NBIRTH/saws", &bytes(NBIRTH));
         assert_eq!(bench.hear("DBIRTH/saws/saw-2", &all).reason, "saw-2: there are 3 machines already");
         bench.hear("NBIRTH/mills", &bytes(NBIRTH));
@@ -616,7 +620,7 @@ mod tests {
         let mut bench = Bench::born();
         bench.host.disconnected();
         let outcome = bench.data(2, 2, vec![metric("temperature", Value::Double(50.0))]);
-        assert_eq!((outcome.result, outcome.rebirth.is_some()), (Result::Stale, true));
+        assert_eq!((outcome.reception, outcome.rebirth.is_some()), (Reception::Stale, true));
     }
 
     #[test]
