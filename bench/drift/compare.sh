@@ -7,11 +7,12 @@ here=$(dirname "$(realpath "$0")")
 venv=${BENCH_VENV:-$(mktemp -d)}
 [ -x "$venv/main/bin/python" ] || {
   python3 -m venv "$venv/main"
-  "$venv/main/bin/pip" install --quiet scipy scikit-learn river pandas pyarrow evidently
+  # Evidently asks pandas for what its third version no longer has.
+  "$venv/main/bin/pip" install --quiet scipy scikit-learn river 'pandas<3' pyarrow evidently
 }
 "$venv/main/bin/python" "$here/../../crates/drift-inference/tests/python/check.py" "$program" "$rows"
 [ -x "$venv/nannyml/bin/python" ] || {
   python3 -m venv "$venv/nannyml"
-  "$venv/nannyml/bin/pip" install --quiet nannyml
+  "$venv/nannyml/bin/pip" install --quiet nannyml statsmodels
 }
 "$venv/nannyml/bin/python" "$here/nannyml_beside.py" "$program" "$rows"

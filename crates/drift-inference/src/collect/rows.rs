@@ -24,43 +24,38 @@ pub struct RowSample {
     columns: usize,
     /// One in so many is kept.
     stride: u64,
-    row: u64,
-    keeping: bool,
     numbers: Vec<f64>,
 }
 
 impl RowSample {
     /// Of a table with so many columns.
     pub fn new(columns: usize) -> Self {
-        Self { columns, stride: 1, row: 0, keeping: false, numbers: Vec::new() }
+        Self { columns, stride: 1, numbers: Vec::new() }
     }
 
     fn capacity(&self) -> usize {
         MAX_ROWS.min(MAX_NUMBERS / self.columns.max(1)).max(2)
     }
 
-    /// Takes a cell; rows come one after the other.
+    /// Takes a cell. Text comes row by row, Parquet column by column of so many rows.
     pub fn take(&mut self, column: usize, place: Place, cell: &Cell<'_>) {
-        if place.row != self.row {
-            self.row = place.row;
-            if self.numbers.len() >= self.capacity() * self.columns {
-                self.halve();
-            }
-            self.keeping = (place.row - 1).is_multiple_of(self.stride);
-            if self.keeping {
-                self.numbers.extend(std::iter::repeat_n(f64::NAN, self.columns));
-            }
+        let row = place.row - 1;
+        while row / self.stride >= self.capacity() as u64 {
+            self.halve();
         }
-        if !self.keeping {
+        if !row.is_multiple_of(self.stride) {
             return;
+        }
+        let start = (row / self.stride) as usize * self.columns;
+        if self.numbers.len() < start + self.columns {
+            self.numbers.resize(start + self.columns, f64::NAN);
         }
         let x = match cell {
             Cell::Number(x) => *x,
             Cell::Raw(text) => parse_number(text).unwrap_or(f64::NAN),
             Cell::Missing | Cell::Text(_) | Cell::Boolean(_) | Cell::Instant(_) => return,
         };
-        let at = self.numbers.len() - self.columns + column;
-        if let Some(place) = self.numbers.get_mut(at) {
+        if let Some(place) = self.numbers.get_mut(start + column) {
             *place = x;
         }
     }
@@ -203,6 +198,27 @@ mod tests {
         assert!(!same.drifted && same.rows == 2_700, "{same:?}");
         let turned = reference.compare(&sample(3_000, true), &[0, 1, 2]).unwrap();
         assert!(turned.severity == Severity::Alert && turned.words().contains("have drifted"), "{turned:?}");
+    }
+
+    #[test]
+    fn the_order_of_the_cells_does_not_matter() {
+        let cell = |row: u64, column: usize| (row * 31 + column as u64 * 7) as f64;
+        let (rows, columns, batch) = (70_000, 3, 1_024);
+        let mut by_row = RowSample::new(columns);
+        let mut by_column = RowSample::new(columns);
+        for row in 0..rows {
+            for column in 0..columns {
+                by_row.take(column, Place { row: row + 1, line: None }, &Cell::Number(cell(row, column)));
+            }
+        }
+        for first in (0..rows).step_by(batch) {
+            for column in 0..columns {
+                for row in first..rows.min(first + batch as u64) {
+                    by_column.take(column, Place { row: row + 1, line: None }, &Cell::Number(cell(row, column)));
+                }
+            }
+        }
+        assert!(by_row.numbers == by_column.numbers && by_row.whole(&[0, 2]).len() == 17_500);
     }
 
     #[test]

@@ -222,6 +222,7 @@ fn parquet_and_csv_say_the_same() {
     {
         let (got, report) = score(a, b, &[]);
         assert_eq!((got, &report["features"]), (exit, &expected["features"]));
+        assert_eq!((&report["together"], report["together"].is_object()), (&expected["together"], true));
     }
     let kinds: Vec<&str> =
         ["x", "n", "t", "b", "when"].map(|n| expected["features"][n]["kind"].as_str().unwrap()).to_vec();
