@@ -30,7 +30,7 @@ pub struct Obtain {
     recipes: Recipes,
     progress: Progress,
     registries: Arc<Mutex<BTreeMap<String, bool>>>,
-    base: Arc<Mutex<bool>>,
+    base: Arc<OnceCell<()>>,
     taken: Arc<Mutex<BTreeMap<String, Arc<OnceCell<Obtained>>>>>,
 }
 
@@ -177,10 +177,10 @@ impl Obtain {
 
     /// The base image, made once whoever asks first.
     async fn ensure_base(&self) -> Result<()> {
-        let mut made = self.base.lock().await;
-        if *made {
-            return Ok(());
-        }
+        self.base.get_or_try_init(|| self.make_base()).await.copied()
+    }
+
+    async fn make_base(&self) -> Result<()> {
         let base = &self.recipes.base;
         if !docker::has_image(&base.tag).await {
             let step = self.progress.step("base image");
@@ -193,7 +193,6 @@ impl Obtain {
             }
         }
         exec::stdout(docker(["tag", &base.tag, "selfheal/base:latest"]), Duration::from_secs(30)).await?;
-        *made = true;
         Ok(())
     }
 

@@ -2,13 +2,15 @@
 //!
 //! [`thermal`] and [`machine`] are the physics, [`fleet`] puts machines, sensors, [`faults`]
 //! and [`gaps`] together, [`output`] is what they make, all of it without a clock. [`posted`]
-//! takes the readings of real machines the same way, and [`sparkplug`] hears those that report by MQTT. [`mod@forecast`] is the command that replays
-//! a file through the forecaster that each machine carries. [`service`] gives it one and carries the
+//! takes the readings of real machines the same way, and [`sparkplug`] hears those that report by MQTT.
+//! [`mod@forecast`] is the command that replays a file through the forecaster that each machine carries;
+//! [`command`] is what the commands share. [`service`] gives it one and carries the
 //! readings through the [`outbox`] to the lake; [`account`] makes records of them, which
 //! [`evidence`] carries to the ledger; [`exposition`] renders the fleet at each scrape.
 
 pub mod account;
 pub mod codes;
+pub mod command;
 pub mod config;
 pub mod evidence;
 pub mod exposition;

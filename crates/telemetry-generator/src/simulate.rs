@@ -9,6 +9,7 @@ use rand::RngExt;
 use telemetry::config::Duration;
 
 use crate::{
+    command,
     faults::{Active, Fault, Kind},
     fleet::Fleet,
     machine::rng_for,
@@ -44,24 +45,14 @@ pub struct Args {
 
 /// Entry of the subcommand: 0 done, 1 failed, 64 wrong arguments.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse_from(std::env::args_os().skip(1)) {
+    let args: Args = match command::arguments() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { telemetry::config::EXIT_CONFIG } else { 0 });
-        }
+        Err(end) => return end,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(anyhow::Error::from).and_then(|rt| rt.block_on(run(&args))) {
-        Ok(readings) => {
-            println!("{readings} readings in {}", args.out.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("telemetry-generator simulate: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    command::complete("simulate", async {
+        println!("{} readings in {}", run(&args).await?, args.out.display());
+        Ok(())
+    })
 }
 
 /// A fault lasts this long, µs.

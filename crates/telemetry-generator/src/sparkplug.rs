@@ -103,6 +103,13 @@ impl Broker {
     }
 }
 
+/// Ends a connection in order, after what was published before, if the broker answers soon.
+async fn disconnect(client: &AsyncClient, connection: &mut EventLoop) {
+    let _ = client.try_disconnect();
+    let gone = async { while connection.poll().await.is_ok() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), gone).await;
+}
+
 /// How the host reads its broker.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SparkplugArgs {
@@ -294,9 +301,7 @@ impl Connection<'_> {
     async fn leave(&self, client: &AsyncClient, connection: &mut EventLoop) {
         let said = state(false, now_us() / 1_000);
         let _ = client.try_publish(self.sparkplug.state_topic(), QoS::AtLeastOnce, true, said);
-        let _ = client.try_disconnect();
-        let gone = async { while connection.poll().await.is_ok() {} };
-        let _ = tokio::time::timeout(Duration::from_secs(2), gone).await;
+        disconnect(client, connection).await;
     }
 
     fn hear(&self, client: &AsyncClient, topic: &str, bytes: &[u8]) -> anyhow::Result<()> {

@@ -14,21 +14,29 @@ pub fn cargo<'a>(site: &Site, args: impl IntoIterator<Item = &'a str>) -> Comman
     command
 }
 
-async fn one(bench: &Bench<'_>, name: &str, command: Command) -> Result<Tally> {
+/// Runs a command as a step of its own, with a log named like it.
+pub async fn step(bench: &Bench<'_>, name: &str, command: Command) -> Result<()> {
     let step = bench.progress.step(name);
     let report = step.reporter();
     let log = bench.site.logs().join(format!("test-{}.log", name.replace(' ', "-")));
-    let mut tally = Tally::default();
     match exec::logged(command, &log, move |line| report(line)).await {
         Ok(()) => {
             step.done("passed");
-            tally.count(true);
+            Ok(())
         }
         Err(error) => {
             step.failed("failed");
-            bench.failed(format!("{error:#}"));
-            tally.count(false);
+            Err(error)
         }
+    }
+}
+
+async fn one(bench: &Bench<'_>, name: &str, command: Command) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let result = step(bench, name, command).await;
+    tally.count(result.is_ok());
+    if let Err(error) = result {
+        bench.failed(format!("{error:#}"));
     }
     Ok(tally)
 }

@@ -42,8 +42,7 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     }
     // Optimising everything once more takes longer than all of this.
     let site = Site { debug: !was_running, ..bench.site.clone() };
-    let (progress, obtain, failures) = (bench.progress.clone(), bench.obtain.clone(), bench.failures.clone());
-    let bench = &Bench { site: &site, progress, obtain, failures };
+    let bench = &Bench { site: &site, ..bench.clone() };
     let started = up::run(bench.site, &UpArgs::default()).await;
     let up_worked = started.is_ok();
     bench.check(&mut tally, &verify::check("./stack up", started.map(|()| "green".to_owned())));

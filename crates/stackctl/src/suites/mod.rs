@@ -79,6 +79,7 @@ impl Tally {
 }
 
 /// What the suites share.
+#[derive(Clone)]
 pub struct Bench<'a> {
     /// Folders.
     pub site: &'a Site,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::cargo::cargo;
+use super::cargo::{cargo, step};
 use super::{Bench, Tally};
 use crate::compose::ComposeFile;
 use crate::docker::{Compose, docker};
@@ -22,7 +22,7 @@ const PROJECT: &str = "selfheal-test";
 /// Starts the components, runs all tests, and takes the components away unless they were there before.
 pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
     // Compiled first: images may still be on their way.
-    compile(bench).await?;
+    step(bench, "compile the tests", cargo(bench.site, ALL.into_iter().chain(["--no-run"]))).await?;
     let file = bench.site.root.join(COMPONENTS);
     let compose_file = ComposeFile::load(&file)?;
     let variables = bench.image_variables(&compose_file);
@@ -83,22 +83,6 @@ pub async fn run(bench: &Bench<'_>) -> Result<Tally> {
 
 /// Which tests.
 const ALL: [&str; 4] = ["test", "--workspace", "--locked", "--no-fail-fast"];
-
-async fn compile(bench: &Bench<'_>) -> Result<()> {
-    let step = bench.progress.step("compile the tests");
-    let report = step.reporter();
-    let command = cargo(bench.site, ALL.into_iter().chain(["--no-run"]));
-    match exec::logged(command, &bench.site.logs().join("test-compile.log"), move |line| report(line)).await {
-        Ok(()) => {
-            step.done("compiled");
-            Ok(())
-        }
-        Err(error) => {
-            step.failed("failed");
-            Err(error)
-        }
-    }
-}
 
 async fn cargo_test(bench: &Bench<'_>, environment: Vec<(&'static str, String)>) -> Result<Tally> {
     let step = bench.progress.step("cargo test");

@@ -18,6 +18,7 @@ use self::{
     evaluate::Seeds,
     replay::{Raised, Replayed, Survey},
 };
+use crate::command;
 
 /// Exit code for a file whose contents make no sense (`EX_DATAERR` of sysexits.h).
 pub const EXIT_DATA: u8 = 65;
@@ -62,12 +63,9 @@ enum Command {
 /// Entry of the subcommand: 0 done (with or without alarms), 64 wrong arguments, 65 the file
 /// makes no sense.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse_from(std::env::args_os().skip(1)) {
+    let args: Args = match command::arguments() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { telemetry::config::EXIT_CONFIG } else { 0 });
-        }
+        Err(end) => return end,
     };
     if let Some(Command::Evaluate { seeds, json }) = &args.command {
         let report = evaluate::run(seeds, &Settings::default());

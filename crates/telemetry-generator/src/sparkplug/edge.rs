@@ -10,11 +10,11 @@ use prost::Message;
 use rumqttc::{AsyncClient, ConnectReturnCode, Event, Incoming, LastWill, QoS};
 
 use super::{
-    BrokerArgs, REBIRTH,
+    BrokerArgs, REBIRTH, disconnect,
     host::{NAMESPACE, rebirth_topic},
     payload::{Metric, Payload, Value, datatype},
 };
-use crate::{fleet, fleet::Fleet, service::now_us, state_file::StateDir};
+use crate::{command, fleet, fleet::Fleet, service::now_us, state_file::StateDir};
 
 /// Arguments of the subcommand.
 #[derive(Debug, Parser)]
@@ -48,21 +48,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Entry of the subcommand: 0 told to end, 1 failed, 64 wrong arguments.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse_from(std::env::args_os().skip(1)) {
+    let args: Args = match command::arguments() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { telemetry::config::EXIT_CONFIG } else { 0 });
-        }
+        Err(end) => return end,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(anyhow::Error::from).and_then(|rt| rt.block_on(run(&args))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("telemetry-generator edge: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    command::complete("edge", run(&args))
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
@@ -80,9 +70,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             tokio::select! {
                 _ = end.recv() => {
                     let _ = client.try_publish(plant.topic("NDEATH"), QoS::AtLeastOnce, false, plant.death());
-                    let _ = client.try_disconnect();
-                    let gone = async { while connection.poll().await.is_ok() {} };
-                    let _ = tokio::time::timeout(PAUSE, gone).await;
+                    disconnect(&client, &mut connection).await;
                     return Ok(());
                 }
                 _ = due.tick() => {

@@ -200,8 +200,7 @@ impl Host {
             _ => {}
         }
         let expected = node.next_seq;
-        let told = payload.seq.and_then(|seq| u8::try_from(seq).ok());
-        let mut outcome = match told {
+        let mut outcome = match payload.sequence() {
             _ if !node.online => Outcome::new(Reception::Stale, "the edge node's birth was not heard"),
             None => return Outcome::new(Reception::Malformed, "it has no seq of 0 to 255"),
             Some(seq) if seq != expected => {
@@ -227,13 +226,12 @@ impl Host {
 
 /// Number of the edge node's connection: its will carries it too.
 fn bd_seq(payload: &Payload) -> Option<i64> {
-    let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
-    metric.number(metric.datatype.unwrap_or_default())?.whole()
+    payload.number("bdSeq")??.whole()
 }
 
 impl Node {
     fn born(&mut self, payload: &Payload) -> Outcome {
-        let Some(seq) = payload.seq.and_then(|seq| u8::try_from(seq).ok()) else {
+        let Some(seq) = payload.sequence() else {
             return Outcome::new(Reception::Malformed, "it has no seq of 0 to 255");
         };
         let asked_us = self.asked_us;
@@ -323,8 +321,7 @@ fn register(
             (Some(_), true) => Ok(()),
         };
     }
-    let told = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("period_ms"));
-    let period_us = match told.map(|metric| metric.number(metric.datatype.unwrap_or_default())) {
+    let period_us = match payload.number("period_ms") {
         None => usual_us,
         Some(number) => match number.and_then(Number::whole) {
             Some(ms) if PERIODS.contains(&ms) => ms * 1_000,

@@ -91,6 +91,19 @@ pub enum Number {
     Real(f64),
 }
 
+impl Payload {
+    /// The number of the message; `None` if there is none of 0 to 255.
+    pub fn sequence(&self) -> Option<u8> {
+        self.seq.and_then(|seq| u8::try_from(seq).ok())
+    }
+
+    /// What the metric of this name says; `None` without one, `Some(None)` if it is no number.
+    pub fn number(&self, name: &str) -> Option<Option<Number>> {
+        let metric = self.metrics.iter().find(|metric| metric.name.as_deref() == Some(name))?;
+        Some(metric.number(metric.datatype.unwrap_or_default()))
+    }
+}
+
 impl Metric {
     /// A metric with a name, a number for it, and its type.
     pub fn born(name: &str, alias: u64, datatype: u32, value: Value) -> Self {
