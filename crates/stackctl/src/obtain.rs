@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::daemon;
@@ -20,6 +21,9 @@ use crate::site::Site;
 const PROBE: Duration = Duration::from_secs(4);
 /// A pull that takes longer has hung.
 const PULL: Duration = Duration::from_secs(20 * 60);
+/// Images that are obtained at the same time. A compiler that waits for one large package leaves a processor to
+/// another image's.
+const AT_ONCE: usize = 2;
 /// This program, which is built before it runs: it is not built once more.
 const OURSELVES: &str = "stackctl";
 
@@ -58,8 +62,20 @@ impl Obtain {
         })
     }
 
+    /// Obtains images of somebody else, in the order in which they are there.
+    pub async fn third_parties(&self, images: Vec<Wanted>) -> Result<Vec<(Wanted, Obtained)>> {
+        stream::iter(images)
+            .map(|wanted| async move {
+                let obtained = self.third_party(&wanted).await?;
+                Ok((wanted, obtained))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
     /// Obtains one image of somebody else, once: who asks while another job is at it waits for that one.
-    pub async fn third_party(&self, wanted: &Wanted) -> Result<Obtained> {
+    async fn third_party(&self, wanted: &Wanted) -> Result<Obtained> {
         let taken = self.taken.lock().await.entry(wanted.variable.clone()).or_default().clone();
         taken.get_or_try_init(|| self.take(wanted)).await.cloned()
     }

@@ -77,15 +77,18 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
     let (send, receive) = oneshot::channel();
     let others = async {
         // Nobody listens any more when the other lane has failed, which ends this one.
-        let _ = send.send(third_party(&obtain, &core_images).await);
+        let _ = send.send(obtain.third_parties(core_images).await);
         if only_core {
             return anyhow::Ok(Vec::new());
         }
-        let mut taken = third_party(&obtain, &rest_images).await?;
-        let is_tempo = |wanted: &image::Wanted| wanted.services.iter().any(|service| service == "tempo");
-        if taken.iter().any(|(wanted, got)| is_tempo(wanted) && matches!(got, Obtained::LeftOut(_))) {
-            taken.extend(third_party(&obtain, &jaeger).await?);
+        // First whether Tempo can be had: Jaeger stands in for it.
+        let (tempo, mut others): (Vec<_>, Vec<_>) =
+            rest_images.into_iter().partition(|wanted| wanted.services.iter().any(|service| service == "tempo"));
+        let mut taken = obtain.third_parties(tempo).await?;
+        if taken.iter().any(|(_, got)| matches!(got, Obtained::LeftOut(_))) {
+            others.extend(jaeger);
         }
+        taken.extend(obtain.third_parties(others).await?);
         Ok(taken)
     };
     let ours = async {
@@ -170,15 +173,6 @@ fn remember(stack: &mut Stack, taken: Vec<(image::Wanted, Obtained)>, progress: 
         bail!("{service} needs {needs}, which cannot be had here");
     }
     Ok(())
-}
-
-/// Obtains one image after the other.
-async fn third_party(obtain: &Obtain, images: &[image::Wanted]) -> Result<Vec<(image::Wanted, Obtained)>> {
-    let mut taken = Vec::new();
-    for wanted in images {
-        taken.push((wanted.clone(), obtain.third_party(wanted).await?));
-    }
-    Ok(taken)
 }
 
 /// Jaeger where Tempo cannot be had, and the Collector told where traces go.

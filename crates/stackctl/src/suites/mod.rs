@@ -122,17 +122,14 @@ impl Bench<'_> {
     pub async fn images(&self, variables: &BTreeSet<String>) -> Result<Vars> {
         daemon::ensure(self.site, &self.progress).await?;
         let stack = Stack::open(self.site)?;
-        let mut names = Vars::new();
-        for wanted in image::wanted(&stack.file.services, &stack.vars) {
-            if variables.contains(&wanted.variable) {
-                match self.obtain.third_party(&wanted).await? {
-                    Obtained::Pinned => names.insert(wanted.variable, wanted.pinned),
-                    Obtained::Local(tag) => names.insert(wanted.variable, tag),
-                    Obtained::LeftOut(_) => None,
-                };
-            }
-        }
-        Ok(names)
+        let mut wanted = image::wanted(&stack.file.services, &stack.vars);
+        wanted.retain(|image| variables.contains(&image.variable));
+        let name = |(wanted, obtained): (image::Wanted, Obtained)| match obtained {
+            Obtained::Pinned => Some((wanted.variable, wanted.pinned)),
+            Obtained::Local(tag) => Some((wanted.variable, tag)),
+            Obtained::LeftOut(_) => None,
+        };
+        Ok(self.obtain.third_parties(wanted).await?.into_iter().filter_map(name).collect())
     }
 
     /// The image variables that a compose file uses.
@@ -174,12 +171,9 @@ async fn all_images(site: Site, progress: Progress, obtain: Obtain) -> Result<()
     let stack = Stack::open(&site)?;
     let tests = ComposeFile::load(&site.root.join(real::COMPONENTS))?;
     let of_tests = image::wanted(&tests.services, &Vars::new());
-    let (first, rest): (Vec<image::Wanted>, Vec<image::Wanted>) = image::wanted(&stack.file.services, &stack.vars)
-        .into_iter()
-        .partition(|wanted| of_tests.iter().any(|other| other.variable == wanted.variable));
-    for wanted in first.iter().chain(&rest) {
-        obtain.third_party(wanted).await?;
-    }
+    let mut wanted = image::wanted(&stack.file.services, &stack.vars);
+    wanted.sort_by_key(|wanted| !of_tests.iter().any(|other| other.variable == wanted.variable));
+    obtain.third_parties(wanted).await?;
     Ok(())
 }
 
