@@ -406,8 +406,27 @@ try {
       await page.getByText("ERROR connection pool is poisoned").first().waitFor();
       if (pictures) await page.screenshot({ path: join(pictures, "console-approved-light-1280.png"), fullPage: true });
     });
+
+    await step("somebody without a pointer gives a target its budget back", async () => {
+      const target = async () => (await api("/v1/targets")).targets.find((t) => t.service === "transaction-api");
+      const before = await target();
+      assert.ok(before.budget.left < before.budget.actions && !before.released_at, JSON.stringify(before));
+      await page.goto(base + "/targets");
+      const card = page.locator(`#target-${before.name}`);
+      await tab_to(page, card.locator("summary"));
+      await page.keyboard.press("Enter");
+      await audit(page, "targets, the order open");
+      await tab_to(page, card.getByLabel("What you found"));
+      await page.keyboard.type("the pool was resized");
+      await page.keyboard.press("Enter");
+      await card.getByText("closed: given back").waitFor();
+      const { budget, released_at } = await target();
+      assert.ok(released_at && (!budget || budget.left === budget.actions), JSON.stringify(budget));
+      await page.goto(base + "/audit");
+      await page.getByText("the pool was resized").first().waitFor();
+    });
   } else {
-    console.log("skip approval by keyboard: it needs containers (CONSOLE_DOCKER_IMAGE)");
+    console.log("skip orders by keyboard: they need containers (CONSOLE_DOCKER_IMAGE)");
   }
 
   await step("somebody without a pointer takes an incident over and closes it", async () => {
