@@ -3,10 +3,13 @@
 //! `cargo run --release -p stats --example rates [REPETITIONS]`; 1,000 by default.
 #![allow(missing_docs)]
 
+use std::collections::VecDeque;
+
 use stats::{
     calibrate::{block_line, lag_one, thinning},
     cells::Binning,
     compare::{Current, FeatureDrift, Options, compare, judge},
+    persistence::Persistence,
     profile::{Categories, Histogram, Kind, Numbers, Reference, Summary},
 };
 
@@ -127,6 +130,88 @@ fn autocorrelated(repetitions: usize, noise: &mut Noise) {
 
 type Change = fn(&mut Noise) -> f64;
 
+/// Readings a second of a few alike machines, looked at every so often, as the service does.
+mod day {
+    pub const MACHINES: usize = 5;
+    /// Readings of a look's window, s.
+    pub const WINDOW: usize = 1_200;
+    /// Between looks, s.
+    pub const LOOK: usize = 30;
+    pub const DAY: usize = 86_400;
+    /// Days that the line is taken from, and how far above them it is.
+    pub const REFERENCE: usize = 7;
+    pub const MARGIN: f64 = 1.25;
+}
+
+/// Seconds of readings until three of five looks are above the line; `None` if that does not come.
+fn alarm(reference: &Histogram, line: f64, mut reading: impl FnMut(usize) -> [f64; day::MACHINES]) -> Option<usize> {
+    let mut parts: VecDeque<Vec<u64>> = VecDeque::new();
+    let mut persistence = Persistence::new(3, 5);
+    let mut now = Histogram::new(reference.cells.clone());
+    for look in 0..(day::DAY + day::WINDOW) / day::LOOK {
+        let mut part = Histogram::new(reference.cells.clone());
+        for second in 0..day::LOOK {
+            reading(look * day::LOOK + second).iter().for_each(|x| part.add(*x));
+        }
+        now.counts.iter_mut().zip(&part.counts).for_each(|(sum, new)| *sum += new);
+        parts.push_back(part.counts);
+        if parts.len() > day::WINDOW / day::LOOK
+            && let Some(old) = parts.pop_front()
+        {
+            now.counts.iter_mut().zip(old).for_each(|(sum, old)| *sum -= old);
+        }
+        let full = parts.len() == day::WINDOW / day::LOOK;
+        let psi = stats::distance::psi(&reference.counts, &now.counts, 0.95).map_or(0.0, |p| p.value);
+        if full && persistence.observe(psi > line) {
+            return Some((look + 1) * day::LOOK);
+        }
+    }
+    None
+}
+
+/// False alarms a day of a feature, and how soon a shift is seen, by a line that the reference's own windows give.
+fn days(repetitions: usize, noise: &mut Noise) {
+    println!(
+        "\n| φ | line | days with a false alarm | 0.5 σ seen within 30 min | half of them after |\n|---|---|---|---|---|"
+    );
+    for phi in [0.0f64, 0.5, 0.9, 0.98] {
+        let scale = (1.0 - phi * phi).sqrt();
+        let step = |x: &mut [f64; day::MACHINES], noise: &mut Noise| {
+            x.iter_mut().for_each(|x| *x = phi * *x + scale * noise.normal());
+            *x
+        };
+        let start = |noise: &mut Noise| [(); day::MACHINES].map(|()| noise.normal());
+        let (mut false_alarms, mut seen, mut lines, mut of) = (0, Vec::new(), 0.0, 0);
+        // Each reference is looked at from twenty days.
+        for _ in 0..repetitions.div_ceil(20) {
+            let mut x = start(noise);
+            let rows: Vec<f64> = (0..day::REFERENCE * day::DAY).flat_map(|_| step(&mut x, noise)).collect();
+            let Some(histogram) = freeze(&rows).deciles else { continue };
+            let Some(largest) = block_line(&rows, &histogram, day::WINDOW * day::MACHINES, 1.0) else { continue };
+            let line = day::MARGIN * largest.psi;
+            lines += line;
+            for _ in 0..20 {
+                of += 1;
+                let mut x = start(noise);
+                false_alarms += usize::from(alarm(&histogram, line, |_| step(&mut x, noise)).is_some());
+                let mut x = start(noise);
+                let shifted = alarm(&histogram, line, |second| {
+                    step(&mut x, noise).map(|x| if second < day::WINDOW { x } else { x + 0.5 })
+                });
+                seen.extend(shifted.and_then(|at| at.checked_sub(day::WINDOW)));
+            }
+        }
+        seen.sort_unstable();
+        println!(
+            "| {phi} | {:.4} | {} | {} | {} s |",
+            lines / (of / 20).max(1) as f64,
+            percent(false_alarms, of),
+            percent(seen.iter().filter(|at| **at <= 1_800).count(), of),
+            seen.get(seen.len() / 2).copied().unwrap_or(day::DAY)
+        );
+    }
+}
+
 fn power(repetitions: usize, noise: &mut Noise) {
     let changes: [(&str, Change); 9] = [
         ("none", |n| n.normal()),
@@ -223,4 +308,5 @@ fn main() {
     power(repetitions, &mut noise);
     categories(repetitions, &mut noise);
     outlier(&mut noise);
+    days(repetitions, &mut noise);
 }

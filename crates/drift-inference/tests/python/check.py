@@ -1,10 +1,11 @@
 """The program against scipy, river and (if it is there) Evidently, in one run on the same files.
 
     python3 -m venv /tmp/golden && /tmp/golden/bin/pip install scipy scikit-learn river pandas [evidently]
-    cargo build --release -p drift-inference
+    cargo build --release -p drift-inference && cargo build --release -p stats --example detectors
     /tmp/golden/bin/python crates/drift-inference/tests/python/check.py target/release/drift-inference [ROWS]
 
 Equality must hold (exit code 1 if not); speed is told as ratios. ROWS (200,000) is the size of the timed table.
+The detectors are also timed alone, if examples/detectors lies beside the program.
 """
 
 import json
@@ -23,6 +24,7 @@ from sklearn import datasets as tables
 
 program, rows = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200_000
 folder = pathlib.Path(tempfile.mkdtemp())
+detectors = pathlib.Path(program).with_name("examples") / "detectors"
 worst = {}
 
 
@@ -108,7 +110,7 @@ def stream(values, detector, make, *params):
         one.update(x)
         if one.drift_detected:
             expected.append(i)
-    return got == expected, len(expected), (time.perf_counter() - started) / ours
+    return got == expected, len(expected), time.perf_counter() - started, ours
 
 
 rng = np.random.default_rng(8)
@@ -124,10 +126,16 @@ for name, values in series.items():
         ("kswin", lambda: drift.KSWIN(seed=9, alpha=1e-4), ["seed=9", "alpha=0.0001"]),
         ("page-hinkley", lambda: drift.PageHinkley(threshold=5, mode="down"), ["threshold=5", "mode=down"]),
     ]:
-        same, changes, ratio = stream(values, detector, make, *params)
+        same, changes, theirs, ours = stream(values, detector, make, *params)
         good &= same
         print(f"{name}, {detector} {' '.join(params)}: {'same' if same else 'OTHER'} {changes} changes in {len(values)} values; "
-              f"river takes {ratio:.1f} times as long as the whole program")
+              f"river takes {theirs / ours:.1f} times as long as the whole program")
+        if detectors.exists() and not params and len(values) > 10_000:
+            out = subprocess.run([detectors, folder / "s.csv"], capture_output=True, text=True, check=True).stdout
+            alone, counted = next(line.split()[1:] for line in out.splitlines() if line.startswith(detector + " "))
+            good &= int(counted) == changes
+            river = 1e9 * theirs / len(values)
+            print(f"  the detector alone: river {river:.0f} ns a value, ours {float(alone):.1f}: {river / float(alone):.1f} times")
 
 names = [f"f{i}" for i in range(20)]
 reference = pd.DataFrame(rng.normal(size=(rows, 20)), columns=names)
