@@ -72,7 +72,7 @@ pub enum Fault {
     MemoryLeak {
         /// Speed of growth.
         mib_per_second: u32,
-        /// Where it stops.
+        /// It stops when the process holds so much in all.
         max_mib: u32,
     },
     /// Requests wait until the fault ends.
@@ -133,8 +133,10 @@ pub struct Effect {
 /// What the process must suffer at one tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Chore {
-    /// How much memory must be held in all, in bytes.
+    /// How much memory the leak must hold, in bytes.
     pub hold_bytes: usize,
+    /// How much memory the process may hold then, in bytes.
+    pub most_bytes: usize,
     /// End the process.
     pub crash: bool,
 }
@@ -191,8 +193,8 @@ impl FaultSet {
             let age = now.saturating_duration_since(active.since);
             match active.fault {
                 Fault::MemoryLeak { mib_per_second, max_mib } => {
-                    let mib = (age.as_secs_f64() * f64::from(mib_per_second)).min(f64::from(max_mib));
-                    chore.hold_bytes = (mib * 1024.0 * 1024.0) as usize;
+                    chore.hold_bytes = (age.as_secs_f64() * f64::from(mib_per_second)) as usize * PIECE;
+                    chore.most_bytes = max_mib as usize * PIECE;
                 }
                 Fault::Crash { after } => chore.crash = age >= after,
                 _ => {}
@@ -202,11 +204,13 @@ impl FaultSet {
     }
 }
 
-/// What the world outside gives: a clock, and a way to end the process.
+/// What the world outside gives: a clock, the size of the process, and a way to end it.
 #[derive(Clone)]
 pub struct Hooks {
     /// The time.
     pub now: Arc<dyn Fn() -> Instant + Send + Sync>,
+    /// Resident memory of the process, in bytes.
+    pub resident: Arc<dyn Fn() -> usize + Send + Sync>,
     /// Ends the process, as a bug would.
     pub crash: Arc<dyn Fn() + Send + Sync>,
 }
@@ -215,10 +219,18 @@ impl Default for Hooks {
     fn default() -> Self {
         Self {
             now: Arc::new(Instant::now),
+            resident: Arc::new(resident_bytes),
             // EX_SOFTWARE. Not `abort`: process 1 of a container ignores its own signals.
             crash: Arc::new(|| std::process::exit(70)),
         }
     }
+}
+
+/// By the kernel; nothing where it does not tell.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(0) * 1024
 }
 
 /// The faults of this process.
@@ -328,7 +340,7 @@ impl Faults {
             return;
         }
         let chore = self.change(|set, now| set.chore(now));
-        self.hold(chore.hold_bytes);
+        self.hold(chore);
         if chore.crash {
             tracing::error!("crashing on demand");
             (self.hooks.crash)();
@@ -340,9 +352,10 @@ impl Faults {
         self.leaked.lock().unwrap_or_else(PoisonError::into_inner).len() * PIECE
     }
 
-    fn hold(&self, bytes: usize) {
+    fn hold(&self, chore: Chore) {
+        let room = chore.most_bytes.saturating_sub((self.hooks.resident)()) / PIECE;
         let mut leaked = self.leaked.lock().unwrap_or_else(PoisonError::into_inner);
-        let pieces = bytes / PIECE;
+        let pieces = (chore.hold_bytes / PIECE).min(leaked.len() + room);
         while leaked.len() < pieces {
             // Written to, or the kernel would not give the pages.
             leaked.push(vec![0xa5; PIECE]);
@@ -369,6 +382,8 @@ mod tests {
         faults: Arc<Faults>,
         gauge: IntGaugeVec,
         clock: Arc<Mutex<Instant>>,
+        /// MiB.
+        resident: Arc<AtomicUsize>,
         crashes: Arc<AtomicUsize>,
     }
 
@@ -377,11 +392,16 @@ mod tests {
             let registry = Registry::new("test", "0").unwrap();
             let gauge = registry.int_gauge_vec("fault_active", "f", &["fault"]).unwrap();
             let clock = Arc::new(Mutex::new(Instant::now()));
+            let resident = Arc::new(AtomicUsize::new(0));
             let crashes = Arc::new(AtomicUsize::new(0));
             let hooks = Hooks {
                 now: Arc::new({
                     let clock = clock.clone();
                     move || *clock.lock().unwrap()
+                }),
+                resident: Arc::new({
+                    let resident = resident.clone();
+                    move || resident.load(Ordering::Relaxed) * PIECE
                 }),
                 crash: Arc::new({
                     let crashes = crashes.clone();
@@ -390,7 +410,7 @@ mod tests {
                     }
                 }),
             };
-            Self { faults: Arc::new(Faults::new(hooks, gauge.clone())), gauge, clock, crashes }
+            Self { faults: Arc::new(Faults::new(hooks, gauge.clone())), gauge, clock, resident, crashes }
         }
 
         fn pass(&self, time: Duration) {
@@ -445,18 +465,19 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_grows_stops_at_its_limit_and_ends() {
+    fn a_leak_grows_stops_where_the_process_holds_enough_and_ends() {
         let bench = Bench::new();
-        bench.faults.put(Fault::MemoryLeak { mib_per_second: 4, max_mib: 10 }, 60 * SECOND);
-        let mib = |bench: &Bench| bench.faults.leaked_bytes() / PIECE;
-        bench.pass(SECOND);
-        assert_eq!(mib(&bench), 4);
-        bench.pass(SECOND);
-        assert_eq!(mib(&bench), 8);
-        bench.pass(10 * SECOND);
-        assert_eq!(mib(&bench), 10);
+        bench.faults.put(Fault::MemoryLeak { mib_per_second: 4, max_mib: 30 }, 60 * SECOND);
+        let mib = |resident: usize| {
+            bench.resident.store(resident, Ordering::Relaxed);
+            bench.pass(SECOND);
+            bench.faults.leaked_bytes() / PIECE
+        };
+        assert_eq!([mib(20), mib(24)], [4, 8]);
+        assert_eq!([mib(28), mib(30), mib(35)], [10, 10, 10], "the process holds 30 MiB and more");
+        assert_eq!(mib(25), 15, "what the others gave back");
         bench.pass(60 * SECOND);
-        assert_eq!(mib(&bench), 0);
+        assert_eq!(bench.faults.leaked_bytes(), 0);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct FaultRequest {
     /// `memory_leak`: growth; 8 if absent.
     #[schema(minimum = 1, maximum = 4096)]
     mib_per_second: Option<u32>,
-    /// `memory_leak`: where it stops; 512 if absent.
+    /// `memory_leak`: what the process holds in all when it stops; 512 if absent.
     #[schema(minimum = 1, maximum = 4096)]
     max_mib: Option<u32>,
     /// `crash`: how long until then; at once if absent.
