@@ -98,16 +98,19 @@ impl Adwin {
 
     fn merge_full_rows(&mut self) {
         let mut row = 0;
+        // Both are powers of two, so that multiplying is as exact as dividing.
+        let (mut size, mut share) = (1.0, 1.0);
         while self.rows[row].len() == self.settings.max_buckets.max(1) + 1 {
             let (Some(a), Some(b)) = (self.rows[row].pop_front(), self.rows[row].pop_front()) else { return };
-            let size = size_of_row(row);
-            let gap = a.total / size - b.total / size;
+            let gap = a.total * share - b.total * share;
             let merged = Bucket { total: a.total + b.total, squares: a.squares + b.squares + size * 0.5 * gap * gap };
             if row + 1 == self.rows.len() {
                 self.rows.push(VecDeque::new());
             }
             self.rows[row + 1].push_back(merged);
             row += 1;
+            size *= 2.0;
+            share *= 0.5;
         }
     }
 
