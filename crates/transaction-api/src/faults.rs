@@ -353,14 +353,16 @@ impl Faults {
     }
 
     fn hold(&self, chore: Chore) {
-        let room = chore.most_bytes.saturating_sub((self.hooks.resident)()) / PIECE;
         let mut leaked = self.leaked.lock().unwrap_or_else(PoisonError::into_inner);
-        let pieces = (chore.hold_bytes / PIECE).min(leaked.len() + room);
-        while leaked.len() < pieces {
-            // Written to, or the kernel would not give the pages.
-            leaked.push(vec![0xa5; PIECE]);
-        }
-        if leaked.len() > pieces {
+        let pieces = chore.hold_bytes / PIECE;
+        if leaked.len() < pieces {
+            let others = (self.hooks.resident)().saturating_sub(leaked.len() * PIECE);
+            let pieces = pieces.min(chore.most_bytes.saturating_sub(others) / PIECE);
+            while leaked.len() < pieces {
+                // Written to, or the kernel would not give the pages.
+                leaked.push(vec![0xa5; PIECE]);
+            }
+        } else if leaked.len() > pieces {
             leaked.truncate(pieces);
             leaked.shrink_to_fit();
         }
