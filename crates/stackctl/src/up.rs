@@ -82,13 +82,13 @@ pub async fn run(site: &Site, args: &UpArgs) -> Result<()> {
             return anyhow::Ok(Vec::new());
         }
         // First whether Tempo can be had: Jaeger stands in for it.
-        let (tempo, mut others): (Vec<_>, Vec<_>) =
+        let (tempo, mut remaining): (Vec<_>, Vec<_>) =
             rest_images.into_iter().partition(|wanted| wanted.services.iter().any(|service| service == "tempo"));
         let mut taken = obtain.third_parties(tempo).await?;
         if taken.iter().any(|(_, got)| matches!(got, Obtained::LeftOut(_))) {
-            others.extend(jaeger);
+            remaining.extend(jaeger);
         }
-        taken.extend(obtain.third_parties(others).await?);
+        taken.extend(obtain.third_parties(remaining).await?);
         Ok(taken)
     };
     let ours = async {
