@@ -17,7 +17,7 @@ const GONE_AFTER: Duration = Duration::from_secs(55);
 
 impl Turn<'_> {
     pub(super) fn on_alert(&mut self, alert: Alert, source: Source, received_at: Timestamp, trace: Option<Trace>) {
-        let open = self.state.by_fingerprint.get(&alert.fingerprint).and_then(|id| self.state.open.get(id)).cloned();
+        let open = self.state.newest(&alert.fingerprint).cloned();
         match alert.status {
             Status::Firing => self.on_firing(alert, source, received_at, trace, open),
             Status::Resolved => self.on_ended(&alert, open),

@@ -62,7 +62,9 @@ pub struct State {
     /// Whose containers may be touched.
     pub scope: Scope,
     pub(super) open: BTreeMap<String, Incident>,
-    pub(super) by_fingerprint: BTreeMap<String, String>,
+    /// Ids of what is open of one alert, by the time since when it fired: an occurrence is seen
+    /// through while the next one burns.
+    by_fingerprint: BTreeMap<String, BTreeMap<Timestamp, String>>,
     pub(super) ended: BTreeMap<AlertKey, Ended>,
     pub(super) in_flight: BTreeMap<String, Action>,
     pub(super) stamps: BTreeMap<String, BTreeMap<String, Stamp>>,
@@ -176,8 +178,11 @@ impl State {
         let fingerprint = &incident.alert.fingerprint;
         if incident.phase == Phase::Closed {
             self.open.remove(&incident.id);
-            if self.by_fingerprint.get(fingerprint) == Some(&incident.id) {
-                self.by_fingerprint.remove(fingerprint);
+            if let Some(occurrences) = self.by_fingerprint.get_mut(fingerprint) {
+                occurrences.remove(&incident.starts_at);
+                if occurrences.is_empty() {
+                    self.by_fingerprint.remove(fingerprint);
+                }
             }
             let at = incident.closed_at.unwrap_or(incident.updated_at);
             let may_reopen = incident.outcome == Some(Outcome::Silenced);
@@ -188,14 +193,8 @@ impl State {
             return;
         }
         self.ended.remove(&incident.key());
-        let newest = self
-            .by_fingerprint
-            .get(fingerprint)
-            .and_then(|id| self.open.get(id))
-            .is_none_or(|known| known.starts_at <= incident.starts_at);
-        if newest {
-            self.by_fingerprint.insert(fingerprint.clone(), incident.id.clone());
-        }
+        let occurrences = self.by_fingerprint.entry(fingerprint.clone()).or_default();
+        occurrences.insert(incident.starts_at, incident.id.clone());
         self.open.insert(incident.id.clone(), incident.clone());
     }
 
@@ -285,6 +284,12 @@ impl State {
         self.open.get(id)
     }
 
+    /// Of one alert's occurrences that are not over, the last.
+    pub(super) fn newest(&self, fingerprint: &str) -> Option<&Incident> {
+        let (_, id) = self.by_fingerprint.get(fingerprint)?.last_key_value()?;
+        self.open.get(id)
+    }
+
     /// An action whose outcome is not known yet.
     pub fn action(&self, id: &str) -> Option<&Action> {
         self.in_flight.get(id)
@@ -299,8 +304,7 @@ impl State {
     pub fn opens(&self, alert: &Alert, received_at: Timestamp) -> bool {
         let key =
             AlertKey { fingerprint: alert.fingerprint.clone(), starts_at: alert.starts_at.unwrap_or(received_at) };
-        let known = self.by_fingerprint.get(&alert.fingerprint).and_then(|id| self.open.get(id));
-        let newer = known.is_none_or(|i| alert.starts_at.is_some_and(|at| at > i.starts_at));
+        let newer = self.newest(&alert.fingerprint).is_none_or(|i| alert.starts_at.is_some_and(|at| at > i.starts_at));
         alert.status == Status::Firing && newer && self.ended.get(&key).is_none_or(|e| e.may_reopen)
     }
 

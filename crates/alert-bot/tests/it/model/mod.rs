@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use alert_bot::{
     engine::{
-        AlertKey, CallOutcome, Command, Effect, Event, Reason, Scope, Source, State, Status, decide, fingerprint_of,
+        AlertKey, CallOutcome, Command, Effect, Event, Phase, Reason, Scope, Source, State, Status, decide, fingerprint_of,
     },
     policy::Policy,
     timestamp::Timestamp,
@@ -233,4 +233,28 @@ fn an_end_that_comes_before_its_beginning_opens_nothing() {
     assert_eq!(world.state.open().count(), 0);
     let key = AlertKey { fingerprint: fingerprint_of(&labels), starts_at: started };
     assert!(world.state.incident(&key.incident_id()).is_none());
+}
+
+#[test]
+fn an_occurrence_that_is_still_worked_on_is_known_when_the_next_one_is_over() {
+    let mut world = World::new(1, None);
+    world.alertmanager_fails = 0;
+    let labels = set(&[("alertname", "Errors"), ("service", "api")]);
+    let (first, second) = (world.now, world.now.plus(Duration::from_secs(1)));
+    world.burning.insert(labels.clone(), first);
+    let mut notify = |world: &mut World, since, status| {
+        let received_at = world.now;
+        let alert = alert(labels.clone(), Some(since), status);
+        world.turn(Event::Alert { alert, source: Source::Webhook, received_at, trace: None }, None);
+    };
+    notify(&mut world, first, Status::Firing);
+    let id = AlertKey { fingerprint: fingerprint_of(&labels), starts_at: first }.incident_id();
+    let looked = world.resolve(&id).unwrap();
+    world.turn(looked, None);
+    let acting = |world: &World| world.state.incident(&id).map(|i| i.phase);
+    assert_eq!(acting(&world), Some(Phase::Acting));
+    for (since, status) in [(second, Status::Firing), (second, Status::Resolved), (first, Status::Firing)] {
+        notify(&mut world, since, status);
+        assert_eq!(acting(&world), Some(Phase::Acting), "{status:?} since {since}");
+    }
 }
