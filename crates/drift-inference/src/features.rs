@@ -10,6 +10,9 @@ pub const COUNT: usize = 6;
 pub const NAMES: [&str; COUNT] =
     ["temperature", "temperature_gradient", "load", "vibration", "power_watts", "error_active"];
 
+/// So many of them, the first ones, are measured; the rest are flags.
+pub const MEASURED: usize = 5;
+
 /// One row: °C, °C/min, 0 to 1, mm/s RMS, W, 0 or 1 (an error code is active).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Features(pub [f64; COUNT]);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
+    http::StatusCode,
     response::Html,
     routing::{get, post},
 };
@@ -34,6 +35,7 @@ pub fn router(app: Arc<App>, registry: &Registry) -> Router {
         .route("/v1/predict", post(predict::predict))
         .route("/v1/drift", get(drift))
         .route("/v1/drift/report.html", get(report))
+        .route("/v1/drift/learn", post(learn))
         .route("/v1/retrain", post(models::retrain))
         .route("/v1/models/recover", post(models::recover))
         .route("/v1/model", get(model))
@@ -70,6 +72,16 @@ async fn drift(State(app): State<Arc<App>>) -> Json<DriftView> {
 async fn report(State(app): State<Arc<App>>) -> Html<String> {
     let report = views::report(&lock(&app.pipeline));
     Html(crate::report::page(&report))
+}
+
+/// Forgets what the features told of each other, and learns the next day: a sensor was mended or replaced, or the
+/// machines run otherwise on purpose.
+#[utoipa::path(post, path = "/v1/drift/learn", security(("models" = [])),
+    responses((status = 202, description = "begun"), (status = 401, description = "no token"), (status = 403, description = "switched off")))]
+async fn learn(_: models::Authorised, State(app): State<Arc<App>>) -> StatusCode {
+    lock(&app.pipeline).unexplained.begin_anew();
+    tracing::info!("what features tell of each other is learned anew, by order");
+    StatusCode::ACCEPTED
 }
 
 /// The model in use, with its training and its reference.

@@ -14,13 +14,14 @@ use tracing::Instrument;
 use crate::{
     clock::now_us,
     config::Config,
-    cursor_file::CursorFile,
     lake_faults::Faults,
     metrics::Metrics,
     model::Model,
     pipeline::Pipeline,
     registry::{History, Registry, RegistryError},
     retrain::Retrain,
+    state_file::{ReadUntil, StateFile, usable},
+    unexplained::Learned,
 };
 
 /// Objects read in one pull; a backlog is worked off pull by pull.
@@ -120,12 +121,18 @@ pub enum Step {
     Failed(LakeError),
 }
 
+/// What is kept over a restart.
+struct Kept {
+    cursor: StateFile<ReadUntil>,
+    learned: StateFile<Learned>,
+}
+
 /// The reading side of the lake.
 pub struct Ingest {
     app: Arc<App>,
     lake: Lake,
     cursor: Cursor,
-    file: Option<CursorFile>,
+    kept: Option<Kept>,
     /// Time of the newest manifest dealt with, µs since 1970.
     latest_us: i64,
     /// Manifests up to this instant were counted by an earlier process.
@@ -138,8 +145,15 @@ impl Ingest {
     /// Goes on where the last process stopped, or looks back.
     pub fn new(app: Arc<App>, lake: Lake, config: &Config, now_us: i64) -> Self {
         let us = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-        let file = CursorFile::open(&config.state_dir);
-        let kept = file.as_ref().and_then(CursorFile::load);
+        let dir = &config.state_dir;
+        let files = usable(dir)
+            .then(|| Kept { cursor: StateFile::new(dir, "cursor"), learned: StateFile::new(dir, "learned") });
+        let kept = files.as_ref().and_then(|f| f.cursor.load()).map(|at| at.latest_us);
+        if let Some(learned) = files.as_ref().and_then(|f| f.learned.load())
+            && !lock(&app.pipeline).unexplained.resume(learned)
+        {
+            tracing::error!("what was learned of the features does not fit together: it is learned anew");
+        }
         let warm_up = us(*config.label_horizon + *config.accuracy_window.max(config.drift_window));
         let oldest = now_us.saturating_sub(us(*config.max_catch_up));
         let start =
@@ -150,7 +164,7 @@ impl Ingest {
             app,
             lake,
             cursor: Cursor::starting_at(start),
-            file,
+            kept: files,
             latest_us: counted_until_us,
             counted_until_us,
             registry_fault: None,
@@ -194,12 +208,19 @@ impl Ingest {
             self.latest_us = self.latest_us.max(manifest_time(&name).unwrap_or(i64::MIN));
         }
         if read > 0
-            && let Some(file) = &self.file
-            && let Err(error) = file.save(self.latest_us)
+            && let Err(error) = self.keep()
         {
-            tracing::warn!(%error, "the cursor could not be kept");
+            tracing::warn!(%error, "what a restart needs could not be kept");
         }
         Ok(read)
+    }
+
+    fn keep(&self) -> std::io::Result<()> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        if let Some(learned) = lock(&self.app.pipeline).unexplained.news() {
+            kept.learned.save(&learned)?;
+        }
+        kept.cursor.save(&ReadUntil { latest_us: self.latest_us })
     }
 
     async fn read(&mut self, name: &str) -> Result<(), LakeError> {

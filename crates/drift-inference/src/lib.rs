@@ -2,7 +2,8 @@
 //!
 //! [`ingest`] pulls readings from the lake; [`pipeline`] turns them into [`features`], scores
 //! them with the [`model`], judges predictions when the [`truth`] arrives, and keeps sliding
-//! [`window`]s for accuracy and for the distance from the frozen [`profile`]. The API scores
+//! [`window`]s for accuracy and for the distance from the frozen [`profile`]; what a feature does beyond what the
+//! others explain is held against the fleet's own past ([`unexplained`]). The API scores
 //! with the same model. The lake may be away: predictions go on, and `/health` says so. When drift or low
 //! accuracy lasts, [`retrain`] trains a challenger in the background and lets it serve if it is better.
 //!
@@ -13,7 +14,6 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
-pub mod cursor_file;
 pub mod distribution;
 pub mod features;
 pub mod http;
@@ -27,9 +27,11 @@ pub mod registry;
 pub mod report;
 pub mod retrain;
 pub mod score;
+pub mod state_file;
 pub mod table;
 pub mod train;
 pub mod truth;
+pub mod unexplained;
 pub mod window;
 
 use std::sync::{Arc, Mutex};

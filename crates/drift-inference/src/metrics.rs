@@ -14,7 +14,7 @@ use telemetry::metrics::{HttpMetrics, LATENCY_BUCKETS, Registry};
 
 use crate::{
     distribution::Indicators,
-    features::NAMES,
+    features::{MEASURED, NAMES},
     lake_faults::Kind,
     model::{Confusion, Model},
     pipeline::Snapshot,
@@ -71,6 +71,16 @@ pub struct Metrics {
     pub together_line: Gauge,
     /// The features together have drifted.
     pub together_drifted: IntGauge,
+    /// What each feature does that the others do not explain.
+    pub unexplained: GaugeVec,
+    /// From where on it counts.
+    pub unexplained_line: GaugeVec,
+    /// It is the one that has moved, and stays.
+    pub unexplained_drifted: GaugeVec,
+    /// How far it has moved.
+    pub unexplained_moved: GaugeVec,
+    /// How much of the fleet's day is learned.
+    pub unexplained_learned: Gauge,
     /// Accuracy expected of predictions whose truth is not known.
     pub expected_accuracy: Gauge,
     /// Age of the newest prediction that was judged.
@@ -176,6 +186,28 @@ impl Metrics {
             )?,
             together_drifted: registry
                 .int_gauge("features_together_drifted", "1 while that distance stays above its line, else 0.")?,
+            unexplained: registry.gauge_vec(
+                "feature_unexplained_shift_sigma",
+                "Mean over 20 min of what the other features do not explain of this one, in σ; NaN while it is not known.",
+                &["feature"],
+            )?,
+            unexplained_line: registry.gauge_vec(
+                "feature_unexplained_line",
+                "From where on that counts, by the fleet's first day; NaN while that is being learned.",
+                &["feature"],
+            )?,
+            unexplained_drifted: registry.gauge_vec(
+                "feature_unexplained_drifted",
+                "1 while a shift of this feature alone accounts best for what is beyond its line, else 0.",
+                &["feature"],
+            )?,
+            unexplained_moved: registry.gauge_vec(
+                "feature_unexplained_moved_sigma",
+                "How far this feature alone has moved, in σ, where it is the one; else NaN.",
+                &["feature"],
+            )?,
+            unexplained_learned: registry
+                .gauge("feature_unexplained_learned_ratio", "Share of the fleet's day that is learned, 0 to 1.")?,
             expected_accuracy: registry.gauge(
                 "inference_expected_accuracy_ratio",
                 "Accuracy expected of the predictions that wait for their truth, 0 to 1; NaN without a calibration.",
@@ -221,6 +253,12 @@ impl Metrics {
             metrics.psi.with_label_values(&[feature]).set(f64::NAN);
             metrics.ks.with_label_values(&[feature]).set(f64::NAN);
             metrics.drifted.with_label_values(&[feature]);
+        }
+        for feature in &NAMES[..MEASURED] {
+            metrics.unexplained.with_label_values(&[feature]).set(f64::NAN);
+            metrics.unexplained_line.with_label_values(&[feature]).set(f64::NAN);
+            metrics.unexplained_drifted.with_label_values(&[feature]);
+            metrics.unexplained_moved.with_label_values(&[feature]).set(f64::NAN);
         }
         for outcome in ["promoted", "discarded", "failed", "interrupted"] {
             metrics.retrainings.with_label_values(&[outcome]);
@@ -325,6 +363,17 @@ impl Metrics {
         }
         self.together.set(snapshot.together.unwrap_or(f64::NAN));
         self.together_drifted.set(i64::from(snapshot.together_since.is_some()));
+        let present = &snapshot.unexplained;
+        for (i, feature) in NAMES[..MEASURED].iter().enumerate() {
+            let of = |all: Option<[f64; MEASURED]>| all.map_or(f64::NAN, |all| all[i]);
+            self.unexplained.with_label_values(&[feature]).set(of(present.shift));
+            self.unexplained_line.with_label_values(&[feature]).set(of(present.lines));
+            let drifted = f64::from(u8::from(present.since[i].is_some()));
+            self.unexplained_drifted.with_label_values(&[feature]).set(drifted);
+            let moved = present.moved.filter(|_| present.since[i].is_some());
+            self.unexplained_moved.with_label_values(&[feature]).set(of(moved));
+        }
+        self.unexplained_learned.set(present.learned);
         self.expected_accuracy.set(snapshot.expected.map_or(f64::NAN, |e| e.accuracy));
         if let Some(judged) = snapshot.judged_us {
             self.label_delay.set(now_us.saturating_sub(judged) as f64 / 1e6);

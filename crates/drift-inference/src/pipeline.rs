@@ -13,6 +13,7 @@ use crate::{
     model::{Confusion, Model, Prediction},
     profile::Moments,
     truth::{TruthQueue, is_bad},
+    unexplained::{Present, Unexplained},
     window::Window,
 };
 
@@ -71,6 +72,8 @@ pub struct Pipeline {
     errors: Window<Errors>,
     watches: Vec<Watch>,
     together: Watch,
+    /// What features do that the others do not explain; not the model's, so it outlives it.
+    pub unexplained: Unexplained,
     /// Instant of the newest reading whose prediction was judged; before that, of the first reading.
     judged_us: Option<i64>,
     watched_at: Option<i64>,
@@ -86,9 +89,9 @@ struct Lengths {
 
 /// Whether a feature's drift stays, and since when.
 #[derive(Clone, Debug)]
-struct Watch {
+pub(crate) struct Watch {
     persistence: Persistence,
-    since_us: Option<i64>,
+    pub(crate) since_us: Option<i64>,
 }
 
 /// The present state of a pipeline, in numbers.
@@ -111,6 +114,8 @@ pub struct Snapshot {
     pub together: Option<f64>,
     /// Since when that has been above its line, µs since 1970.
     pub together_since: Option<i64>,
+    /// What features do that the others do not explain.
+    pub unexplained: Present,
     /// What accuracy is expected of the predictions that wait for their truth; `None` without a calibration.
     pub expected: Option<Expected>,
     /// Instant of the newest reading whose prediction was judged, or of the first at all, µs since 1970.
@@ -150,6 +155,7 @@ impl Pipeline {
             errors: Window::new(drift),
             watches: calm(),
             together: Watch::calm(),
+            unexplained: Unexplained::default(),
             judged_us: None,
             watched_at: None,
             newest_us: None,
@@ -195,6 +201,7 @@ impl Pipeline {
         {
             errors.add(error);
         }
+        self.unexplained.add(reading.ts_us, &features);
         self.judged_us.get_or_insert(reading.ts_us);
         let said = Said { ts_us: reading.ts_us, fails, probability, generation: self.generation };
         let resolved = machine.truth.observe(reading.ts_us, is_bad(reading), said, self.horizon_us);
@@ -225,6 +232,7 @@ impl Pipeline {
         let line = self.model.reference.together.as_ref().map(|t| t.line);
         let above = self.together_shift().zip(line).is_some_and(|(shift, line)| shift.abs() > line);
         self.together.observe(above, now);
+        self.unexplained.watch(now);
     }
 
     fn together_shift(&self) -> Option<f64> {
@@ -259,6 +267,7 @@ impl Pipeline {
             drifted_since: std::array::from_fn(|i| self.watches.get(i).and_then(|w| w.since_us)),
             together: self.together_shift(),
             together_since: self.together.since_us,
+            unexplained: self.unexplained.present(),
             expected: self.expected(),
             judged_us: self.judged_us,
             pending: self.machines.values().map(|m| m.truth.len()).sum(),
@@ -297,11 +306,11 @@ impl Pipeline {
 
 impl Watch {
     /// One that has seen nothing yet.
-    fn calm() -> Self {
+    pub(crate) fn calm() -> Self {
         Self { persistence: Persistence::new(STAY.0, STAY.1), since_us: None }
     }
 
-    fn observe(&mut self, above: bool, now_us: i64) {
+    pub(crate) fn observe(&mut self, above: bool, now_us: i64) {
         if self.persistence.observe(above) {
             self.since_us.get_or_insert(now_us);
         } else {

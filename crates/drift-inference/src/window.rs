@@ -63,6 +63,12 @@ impl<T: Sum> Window<T> {
         })
     }
 
+    /// Whether there have been entries for its whole length, to a bucket or two.
+    pub fn full(&self) -> bool {
+        let ends = self.buckets.front().zip(self.buckets.back());
+        ends.is_some_and(|((first, _), (last, _))| last - first >= self.length_us - 3 * BUCKET_US)
+    }
+
     /// Length, s.
     pub fn seconds(&self) -> f64 {
         self.length_us as f64 / 1e6
@@ -92,10 +98,12 @@ mod tests {
         }
         assert_eq!(window.total().0, 60);
         assert_eq!(window.buckets.len(), 6);
+        assert!(window.full());
         assert!(window.at(100_000_000).is_none(), "too late");
         window.at(565_000_000).unwrap().0 += 1;
         assert_eq!(window.total().0, 61, "late, but within the window");
         window.at(5_000_000_000).unwrap().0 += 1;
         assert_eq!(window.total().0, 1);
+        assert!(!window.full());
     }
 }

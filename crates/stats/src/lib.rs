@@ -5,7 +5,8 @@
 //!   partitions merge.
 //! - What comes later is [`compare`]d with it: PSI and Jensen-Shannon ([`distance`]),
 //!   Kolmogorov-Smirnov and Wasserstein-1 ([`ordered`], [`kolmogorov`]), [`chi2`] for categories, mean
-//!   shift ([`moments`]), what is missing or out of range; [`pca`] looks at columns together.
+//!   shift ([`moments`]), what is missing or out of range; [`pca`] looks at columns together, [`residual`] at
+//!   what a column does that the others do not explain.
 //! - Verdicts over many features are adjusted ([`fdr`]), over time asked to stay
 //!   ([`persistence`]), and on autocorrelated rows calibrated on the reference ([`calibrate`]).
 //! - Streams are watched by [`adwin`], [`kswin`] and [`page_hinkley`].
@@ -18,6 +19,7 @@ pub mod calibrate;
 pub mod cbpe;
 pub mod cells;
 pub mod chi2;
+pub mod comoments;
 pub mod compare;
 pub mod distance;
 mod exact;
@@ -32,5 +34,6 @@ pub mod pca;
 pub mod persistence;
 pub mod profile;
 mod python_random;
+pub mod residual;
 pub mod sketch;
 pub mod special;

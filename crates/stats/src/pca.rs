@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::comoments::Comoments;
+
 /// Share of the variance that the kept components explain.
 pub const EXPLAINED: f64 = 0.65;
 
@@ -23,40 +25,6 @@ pub struct Pca {
     reference: (f64, f64),
 }
 
-/// Running sums of rows and their products.
-#[derive(Clone, Debug)]
-pub struct Comoments {
-    count: f64,
-    means: Vec<f64>,
-    products: Vec<f64>,
-}
-
-impl Comoments {
-    /// Of rows with this many columns.
-    pub fn new(columns: usize) -> Self {
-        Self { count: 0.0, means: vec![0.0; columns], products: vec![0.0; columns * columns] }
-    }
-
-    /// Adds a row of finite numbers (Welford's update, column by column).
-    pub fn add(&mut self, row: &[f64]) {
-        self.count += 1.0;
-        let d = self.means.len();
-        let before: Vec<f64> = row.iter().zip(&self.means).map(|(x, m)| x - m).collect();
-        for (mean, b) in self.means.iter_mut().zip(&before) {
-            *mean += b / self.count;
-        }
-        for (i, (x, mean)) in row.iter().zip(&self.means).enumerate() {
-            let line = &mut self.products[i * d..=i * d + i];
-            line.iter_mut().zip(&before).for_each(|(product, b)| *product += (x - mean) * b);
-        }
-    }
-
-    fn covariance(&self, i: usize, j: usize) -> f64 {
-        let d = self.means.len();
-        self.products[i.max(j) * d + i.min(j)] / (self.count - 1.0).max(1.0)
-    }
-}
-
 impl Pca {
     /// Fits on rows of equal length. `None` with fewer rows than columns + 2, fewer than two
     /// columns, a number that is not finite, or no column that varies. Constant columns count as
@@ -71,12 +39,8 @@ impl Pca {
         }
         let mut sums = Comoments::new(columns);
         rows.iter().for_each(|r| sums.add(r));
-        let deviations: Vec<f64> =
-            (0..columns).map(|i| sums.covariance(i, i).sqrt()).map(|s| if s > 0.0 { s } else { 1.0 }).collect();
-        let correlation: Vec<Vec<f64>> = (0..columns)
-            .map(|i| (0..columns).map(|j| sums.covariance(i, j) / (deviations[i] * deviations[j])).collect())
-            .collect();
-        let mut pairs = eigen(correlation);
+        let deviations = sums.deviations();
+        let mut pairs = eigen(sums.correlation());
         pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
         let total: f64 = pairs.iter().map(|(value, _)| value.max(0.0)).sum();
         if total.is_nan() || total <= 0.0 {
@@ -92,7 +56,7 @@ impl Pca {
             sum += value.max(0.0);
             components.push(vector);
         }
-        let mut pca = Self { means: sums.means, deviations, components, reference: (0.0, 0.0) };
+        let mut pca = Self { means: sums.means().to_vec(), deviations, components, reference: (0.0, 0.0) };
         let mut moments = crate::moments::Moments::default();
         rows.iter().filter_map(|r| pca.error(r)).for_each(|e| moments.add(e));
         pca.reference = (moments.mean()?, moments.deviation()?);
@@ -159,7 +123,7 @@ impl Pca {
 }
 
 /// Eigenvalues and vectors of a symmetric matrix by Jacobi's rotations (Golub and Van Loan, 8.5).
-fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
+pub(crate) fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     let n = a.len();
     let mut v: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
     for _ in 0..100 {

@@ -19,6 +19,7 @@ use utoipa::{
         super::predict::predict,
         super::drift,
         super::report,
+        super::learn,
         super::model,
         super::models::models,
         super::models::one,

@@ -10,11 +10,12 @@ use utoipa::ToSchema;
 
 use crate::{
     clock::rfc3339,
-    features::NAMES,
+    features::{MEASURED, NAMES},
     ingest::LakeHealth,
     model::{Evaluation, Model},
     pipeline::{Pipeline, Snapshot},
     score::{Feature, Report},
+    unexplained::Present,
 };
 
 /// Answer of `GET /health`.
@@ -76,6 +77,8 @@ pub struct DriftView {
     features: Vec<FeatureDrift>,
     /// The features together; `null` if the model has no reference for it.
     together: Option<TogetherDrift>,
+    /// What each measured feature does that the others do not explain, by the fleet's own past.
+    unexplained: Unexplained,
     /// Predictions judged in the accuracy's window.
     accuracy: Evaluation,
     /// What is expected of the predictions that wait for their truth; `null` if the model has no calibration. Blind
@@ -95,6 +98,31 @@ struct TogetherDrift {
     times_chance: Option<f64>,
     drifted: bool,
     drifted_since: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Unexplained {
+    /// Share of the fleet's first day that is learned, 0 to 1; nothing is judged before it is 1.
+    learned: f64,
+    /// Beginning and end of that day.
+    learned_range: Option<[String; 2]>,
+    features: Vec<UnexplainedShift>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct UnexplainedShift {
+    feature: &'static str,
+    /// Mean of the last 20 min, in σ of the fleet's day; `null` while they are not full.
+    shift_sigma: Option<f64>,
+    /// It counts from here on, either way: 1.75 times the largest of a window of that day, 0.2 at least.
+    line: Option<f64>,
+    /// How far the feature alone must have moved for what all shifts show, in σ.
+    moved_sigma: Option<f64>,
+    /// A shift is beyond its line, and a move of this feature alone accounts for all of them best; and that stays.
+    drifted: bool,
+    drifted_since: Option<String>,
+    /// All of it in words; empty while all is well.
+    reason: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -168,6 +196,7 @@ impl DriftView {
             newest_reading: snapshot.newest_us.map(rfc3339),
             features: features.collect(),
             together,
+            unexplained: Unexplained::of(&snapshot.unexplained),
             accuracy: snapshot.accuracy.evaluation(),
             expected: snapshot.expected.map(|e| ExpectedAccuracy {
                 accuracy: e.accuracy,
@@ -176,6 +205,32 @@ impl DriftView {
             }),
         }
     }
+}
+
+impl Unexplained {
+    fn of(present: &Present) -> Self {
+        let feature = |(i, feature): (usize, &&'static str)| UnexplainedShift {
+            feature,
+            shift_sigma: present.shift.map(|s| s[i]),
+            line: present.lines.map(|l| l[i]),
+            moved_sigma: present.moved.map(|m| m[i]),
+            drifted: present.since[i].is_some(),
+            drifted_since: present.since[i].map(rfc3339),
+            reason: unexplained(present, i).unwrap_or_default(),
+        };
+        Self {
+            learned: present.learned,
+            learned_range: present.range_us.map(|range| range.map(rfc3339)),
+            features: NAMES[..MEASURED].iter().enumerate().map(feature).collect(),
+        }
+    }
+}
+
+/// By how much a feature is off what the others explain, and since when; `None` while all is well.
+fn unexplained(present: &Present, feature: usize) -> Option<String> {
+    let (since, moved) = (present.since[feature]?, present.moved?[feature]);
+    let (much, way) = (short(moved.abs()), if moved > 0.0 { "higher" } else { "lower" });
+    Some(format!("about {much} σ {way} than the other features explain, since {}", rfc3339(since)))
 }
 
 fn times_chance(snapshot: &Snapshot, model: &Model, feature: usize) -> Option<f64> {
@@ -250,6 +305,16 @@ pub fn report(pipeline: &Pipeline) -> Report {
             short(together.line / 2.0),
             short(together.line)
         ));
+    }
+    let present = &snapshot.unexplained;
+    if present.learned < 1.0 {
+        remarks.push(format!(
+            "What features tell of each other is being learned: {:.0} % of the fleet's first day.",
+            100.0 * present.learned
+        ));
+    }
+    for (i, name) in NAMES[..MEASURED].iter().enumerate() {
+        remarks.extend(unexplained(present, i).map(|words| format!("{name} reads {words}.")));
     }
     let seconds = pipeline.drift_window().as_secs();
     Report {

@@ -9,3 +9,4 @@ mod offline;
 mod offline_bad_input;
 mod retraining;
 mod support;
+mod unexplained;

@@ -16,7 +16,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use alert_bot::{
     engine::{
-        AlertKey, CallOutcome, Command, Effect, Event, Phase, Reason, Scope, Source, State, Status, decide, fingerprint_of,
+        AlertKey, CallOutcome, Command, Effect, Event, Phase, Reason, Scope, Source, State, Status, decide,
+        fingerprint_of,
     },
     policy::Policy,
     timestamp::Timestamp,
@@ -242,7 +243,7 @@ fn an_occurrence_that_is_still_worked_on_is_known_when_the_next_one_is_over() {
     let labels = set(&[("alertname", "Errors"), ("service", "api")]);
     let (first, second) = (world.now, world.now.plus(Duration::from_secs(1)));
     world.burning.insert(labels.clone(), first);
-    let mut notify = |world: &mut World, since, status| {
+    let notify = |world: &mut World, since, status| {
         let received_at = world.now;
         let alert = alert(labels.clone(), Some(since), status);
         world.turn(Event::Alert { alert, source: Source::Webhook, received_at, trace: None }, None);
