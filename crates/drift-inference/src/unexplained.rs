@@ -40,9 +40,9 @@ const MIN_ROWS: f64 = 60.0;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Learned {
-    /// Windows of the day that is being learned, by number since 1970; none once it is over.
+    /// Windows of the day that is being learned, with their numbers since 1970, oldest first; none once it is over.
     #[serde(default)]
-    windows: BTreeMap<i64, Comoments>,
+    windows: Vec<(i64, Comoments)>,
     /// What was learned.
     #[serde(default)]
     past: Option<Past>,
@@ -60,17 +60,17 @@ pub struct Past {
 }
 
 impl Past {
-    fn of(windows: &BTreeMap<i64, Comoments>) -> Option<Self> {
+    fn of(windows: &[(i64, Comoments)]) -> Option<Self> {
         let mut sums = Comoments::new(MEASURED);
-        windows.values().for_each(|w| sums.merge(w));
+        windows.iter().for_each(|(_, window)| sums.merge(window));
         let residuals = Residuals::fit(&sums)?;
         let mut largest = [0.0f64; MEASURED];
-        for window in windows.values() {
+        for (_, window) in windows {
             let shift = residuals.of(window.means())?;
             largest.iter_mut().zip(shift).for_each(|(most, s)| *most = most.max(s.abs()));
         }
         let wander = largest.map(|most| most.max(LEAST_WANDER));
-        let (first, last) = (windows.keys().next()?, windows.keys().next_back()?);
+        let ((first, _), (last, _)) = windows.first().zip(windows.last())?;
         Some(Self { residuals, wander, range_us: [first * WINDOW_US, (last + 1) * WINDOW_US] })
     }
 
@@ -91,7 +91,7 @@ impl Past {
 
 impl Learned {
     fn fits(&self) -> bool {
-        self.past.as_ref().is_none_or(Past::fits) && self.windows.values().all(|w| w.fits(MEASURED))
+        self.past.as_ref().is_none_or(Past::fits) && self.windows.iter().all(|(_, window)| window.fits(MEASURED))
     }
 }
 
@@ -147,7 +147,7 @@ impl Unexplained {
     pub fn resume(&mut self, learned: Learned) -> bool {
         let fits = learned.fits();
         if fits {
-            *self = Self { closed: learned.windows.keys().next_back().copied(), learned, ..Self::default() };
+            *self = Self { closed: learned.windows.last().map(|(number, _)| *number), learned, ..Self::default() };
         }
         fits
     }
@@ -187,7 +187,7 @@ impl Unexplained {
         if sums.count() < MIN_ROWS {
             return;
         }
-        self.learned.windows.insert(number, sums);
+        self.learned.windows.push((number, sums));
         self.news = true;
         if self.learned.windows.len() >= LEARN {
             self.learned.past = Past::of(&self.learned.windows);
@@ -246,6 +246,7 @@ impl Unexplained {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_file::StateFile;
 
     const SECOND: i64 = 1_000_000;
     const HOUR: i64 = 3_600 * SECOND;
@@ -341,9 +342,11 @@ mod tests {
         feed(&mut first, BEGIN, 9 * HOUR, |_| ());
         let kept = first.news().unwrap();
         assert_eq!(first.news(), None);
-        let text = serde_json::to_string(&kept).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(dir.path(), "learned");
+        file.save(&kept).unwrap();
         let mut second = Unexplained::default();
-        assert!(second.resume(serde_json::from_str(&text).unwrap()));
+        assert!(second.resume(file.load().unwrap()));
         assert_eq!(second.present().learned, first.present().learned);
         // It reads the last minutes again: what is learned already is not learned twice. The window in which it
         // began is lost, so it takes one more.
