@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use stats::{
     compare::{FeatureDrift, Options, Severity, compare, judge},
@@ -95,19 +96,23 @@ impl Report {
         let mut table = CurrentTable::new(&profile.columns, together, options.binning, choices.clone());
         let current_rows = table::read(current, format, &mut table)?.div_ceil(choices.thin.max(1));
         let Compared { columns, new: new_columns, together } = table.finish();
-        let file = current.display();
-        let mut features: Vec<Feature> = profile.columns.iter().map(|r| missing_column(r, &file.to_string())).collect();
-        for column in columns {
+        let file = current.display().to_string();
+        let mut features: Vec<Feature> = profile.columns.iter().map(|r| missing_column(r, &file)).collect();
+        let compared = columns.into_par_iter().map(|column| {
             let reference = &profile.columns[column.reference];
-            let feature = &mut features[column.reference];
-            feature.drift = match column.faults {
+            let drift = match column.faults {
                 Some((count, place, reason)) => {
-                    let words = format!("{file}: column {:?}, {place}: {reason} ({count} such cells)", feature.name);
+                    let words = format!("{file}: column {:?}, {place}: {reason} ({count} such cells)", reference.name);
                     FeatureDrift::verdict(reference.kind, Severity::Unknown, words)
                 }
                 None => compare(reference, &column.current, &options),
             };
-            feature.histograms = reference.histogram(options.binning).cloned().zip(column.current.histogram);
+            let histograms = reference.histogram(options.binning).cloned().zip(column.current.histogram);
+            (column.reference, drift, histograms)
+        });
+        for (reference, drift, histograms) in compared.collect::<Vec<_>>() {
+            features[reference].drift = drift;
+            features[reference].histograms = histograms;
         }
         judge(&mut features.iter_mut().map(|f| &mut f.drift).collect::<Vec<_>>(), &options);
         Ok(Self {

@@ -1,5 +1,6 @@
 //! A table from which a reference is made.
 
+use rayon::prelude::*;
 use stats::profile::{Kind, Reference, Summary};
 
 use super::{Choices, EXACT_VALUES, RowSample, TogetherReference, Value, kind_of, own_kind, understand};
@@ -45,7 +46,7 @@ impl ReferenceTable {
     /// # Errors
     /// A column that is nearly all numbers but for a text, with its name and place.
     pub fn freeze(self) -> Result<Frozen, String> {
-        let (mut references, mut numbers) = (Vec::new(), Vec::new());
+        let (mut known, mut numbers) = (Vec::new(), Vec::new());
         for (place, (name, mut state)) in self.columns.into_iter().enumerate() {
             if let State::Undecided { .. } = state {
                 state = decide(state);
@@ -57,14 +58,16 @@ impl ReferenceTable {
                     if kind == Kind::Number && often {
                         numbers.push((name.clone(), place));
                     }
-                    references.push(Reference::freeze(&name, kind, summary));
+                    known.push((name, kind, summary));
                 }
                 State::Faulty(place, reason) => return Err(format!("column {name:?}, {place}: {reason}")),
                 State::Ignored | State::Undecided { .. } => {}
             }
         }
-        let together = TogetherReference::fit(&self.rows, &numbers);
-        Ok(Frozen { columns: references, together })
+        let freeze = |(name, kind, summary): (String, Kind, Summary)| Reference::freeze(&name, kind, summary);
+        // Sorting a column is most of the work.
+        let columns = known.into_par_iter().map(freeze).collect();
+        Ok(Frozen { columns, together: TogetherReference::fit(&self.rows, &numbers) })
     }
 }
 
