@@ -226,9 +226,9 @@ impl Unexplained {
     }
 }
 
-/// By how much a feature is off what the others explain, and since when; `None` while all is well.
+/// By how much a feature is off what the others explain, and since when; `None` while all is well, and for a flag.
 fn unexplained(present: &Present, feature: usize) -> Option<String> {
-    let (since, moved) = (present.since[feature]?, present.moved?[feature]);
+    let (since, moved) = ((*present.since.get(feature)?)?, *present.moved?.get(feature)?);
     let (much, way) = (short(moved.abs()), if moved > 0.0 { "higher" } else { "lower" });
     Some(format!("about {much} σ {way} than the other features explain, since {}", rfc3339(since)))
 }
@@ -265,11 +265,12 @@ pub fn report(pipeline: &Pipeline) -> Report {
     let features = NAMES.iter().enumerate().map(|(i, name)| {
         let distribution = model.reference.distributions.get(i);
         let drifted = snapshot.drifted_since[i].is_some();
-        let (severity, words) = match (snapshot.indicators, drifted) {
+        let (severity, words) = match (snapshot.indicators, unexplained(&snapshot.unexplained, i)) {
+            (Some(_), _) if drifted => (Severity::Alert, reason(&snapshot, model, i)),
+            (_, Some(words)) => (Severity::Warning, words),
             (None, _) if distribution.is_none() => (Severity::Unknown, "the model has no reference for it".to_owned()),
             (None, _) => (Severity::Unknown, "too few readings in the window".to_owned()),
-            (Some(_), true) => (Severity::Alert, reason(&snapshot, model, i)),
-            (Some(_), false) => (Severity::None, String::new()),
+            (Some(_), None) => (Severity::None, String::new()),
         };
         let mut drift = Compared::verdict(Kind::Number, severity, words);
         drift.psi = snapshot.indicators.map(|all| all[i].psi);
@@ -306,15 +307,12 @@ pub fn report(pipeline: &Pipeline) -> Report {
             short(together.line)
         ));
     }
-    let present = &snapshot.unexplained;
-    if present.learned < 1.0 {
+    let learned = snapshot.unexplained.learned;
+    if learned < 1.0 {
         remarks.push(format!(
             "What features tell of each other is being learned: {:.0} % of the fleet's first day.",
-            100.0 * present.learned
+            100.0 * learned
         ));
-    }
-    for (i, name) in NAMES[..MEASURED].iter().enumerate() {
-        remarks.extend(unexplained(present, i).map(|words| format!("{name} reads {words}.")));
     }
     let seconds = pipeline.drift_window().as_secs();
     Report {

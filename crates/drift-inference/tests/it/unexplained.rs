@@ -72,7 +72,8 @@ async fn half_a_sigma_of_one_sensor_is_named_after_a_day() {
     let reason = drift["unexplained"]["features"][3]["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("σ higher than the other features explain, since 20"), "{reason}");
     let page = app.client.get(format!("{}/v1/drift/report.html", app.url)).send().await.unwrap().text().await.unwrap();
-    assert!(page.contains(&format!("vibration reads {reason}")), "the page says so too");
+    // Too few readings in 5 min to tell of the others; this one is known by its 20.
+    assert!(page.contains(&reason) && page.contains("drift in 1 of"), "the page says so too");
 
     let learn = |token: &'static str| {
         let request = app.client.post(format!("{}/v1/drift/learn", app.url)).bearer_auth(token);
