@@ -9,6 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use drift_inference::{
     features::{Features, MEASURED, NAMES},
+    pipeline::WATCH_US,
     profile::Moments,
     train::Dataset,
     unexplained::Unexplained,
@@ -20,8 +21,6 @@ const HALF_HOUR: i64 = 1_800 * SECOND;
 const DAY: i64 = 86_400 * SECOND;
 /// What comes after the learned day until it is frozen: the window that was begun, and the one for late readings.
 const SETTLE: i64 = 3_600 * SECOND;
-/// Between looks, as the service has it.
-const LOOK: i64 = 30 * SECOND;
 /// Of a σ.
 const SHIFT: f64 = 0.5;
 
@@ -52,7 +51,7 @@ fn feed(u: &mut Unexplained, rows: &[(i64, Features)], change: Option<(usize, f6
             features.0[feature] += by;
         }
         u.add(*ts, &features);
-        if ts - looked >= LOOK {
+        if ts - looked >= WATCH_US {
             looked = *ts;
             u.watch(*ts);
             if let Some(feature) = u.present().since.iter().position(Option::is_some) {

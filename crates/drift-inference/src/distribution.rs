@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use crate::{
     features::{COUNT, Features},
-    window::Sum,
+    window::{MIN_ROWS, Sum},
 };
 
 /// Fine cells: the Kolmogorov-Smirnov distance is known to 1/200.
@@ -36,8 +36,6 @@ const LOWEST_PSI_LINE: f64 = 0.25;
 const LOWEST_ERROR_LINE: f64 = 0.5;
 /// Rows that principal components are fitted on.
 const PCA_ROWS: usize = 20_000;
-/// A window with fewer rows calibrates nothing.
-const MIN_ROWS: u64 = 60;
 
 /// One feature's reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -14,13 +14,11 @@ use crate::{
     profile::Moments,
     truth::{TruthQueue, is_bad},
     unexplained::{Present, Unexplained},
-    window::Window,
+    window::{MIN_ROWS, Window},
 };
 
-/// The mean of fewer rows than this says nothing about drift.
-const MIN_ROWS: u64 = 60;
 /// Features are looked at this often, µs of the readings' time.
-const WATCH_US: i64 = 30_000_000;
+pub const WATCH_US: i64 = 30_000_000;
 /// Drift that holds in so many of the last so many looks stays.
 const STAY: (usize, usize) = (3, 5);
 

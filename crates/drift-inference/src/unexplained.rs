@@ -19,11 +19,11 @@ use crate::{
     features::{Features, MEASURED},
     pipeline::Watch,
     profile::Moments,
-    window::Window,
+    window::{MIN_ROWS, Window},
 };
 
 /// Length of what is held against the past.
-pub const WINDOW: Duration = Duration::from_secs(20 * 60);
+pub const WINDOW: Duration = Duration::from_micros(WINDOW_US.unsigned_abs());
 const WINDOW_US: i64 = 20 * 60 * 1_000_000;
 /// Windows that are learned: a day. With half of it, what the hour does to the air was taken for drift on many days.
 pub const LEARN: usize = 72;
@@ -33,8 +33,6 @@ const MARGIN: f64 = 1.75;
 const LOWEST_LINE: f64 = 0.2;
 /// What follows from others exactly wanders by rounding only.
 const LEAST_WANDER: f64 = 1e-6;
-/// A window with fewer rows says nothing.
-const MIN_ROWS: f64 = 60.0;
 
 /// What is kept over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -184,7 +182,7 @@ impl Unexplained {
 
     fn close(&mut self, number: i64, sums: Comoments) {
         self.closed = Some(number);
-        if sums.count() < MIN_ROWS {
+        if sums.count() < MIN_ROWS as f64 {
             return;
         }
         self.learned.windows.push((number, sums));
@@ -217,7 +215,7 @@ impl Unexplained {
     fn shift(&self) -> Option<[f64; MEASURED]> {
         let past = self.learned.past.as_ref()?;
         let moments = self.now.total();
-        if !self.now.full() || (moments.rows as f64) < MIN_ROWS {
+        if !self.now.full() || moments.rows < MIN_ROWS {
             return None;
         }
         let means: [f64; MEASURED] = std::array::from_fn(|i| moments.mean(i));

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// Length of a bucket, µs.
 const BUCKET_US: i64 = 10_000_000;
 
+/// Fewer rows than this in a window say nothing.
+pub(crate) const MIN_ROWS: u64 = 60;
+
 /// What can be kept in a bucket and added up.
 pub trait Sum: Default {
     /// Adds another's content.

@@ -5,7 +5,7 @@ use std::process::Command;
 use drift_inference::model::{BUILT_IN, Model};
 use serde_json::{Value, json};
 
-use crate::support::{App, config};
+use crate::support::{App, folder_config, folder_config_with};
 
 const ROW: &str = r#"{"temperature":71.5,"temperature_gradient":1.25,"load":0.5,"vibration":1.5,"power_watts":9000}"#;
 
@@ -26,9 +26,8 @@ impl App {
 #[tokio::test]
 async fn a_bad_model_that_was_promoted_is_rolled_back_to_the_byte() {
     let dir = tempfile::tempdir().unwrap();
-    let (lake, state) = (dir.path().join("lake"), dir.path().join("state"));
-    let (lake, state) = (lake.to_str().unwrap(), state.to_str().unwrap());
-    let app = App::start(config(&["--lake-dir", lake, "--state-dir", state, "--models-token", "secret"])).await;
+    let lake = dir.path().join("lake");
+    let app = App::start(folder_config_with(dir.path(), &["--models-token", "secret"])).await;
     app.until("lake_up", |up| up == 1.0).await;
     let before = app.raw_prediction().await;
 
@@ -37,7 +36,7 @@ async fn a_bad_model_that_was_promoted_is_rolled_back_to_the_byte() {
     std::fs::write(&file, serde_json::to_string(&bad).unwrap()).unwrap();
     let models = |args: &[&str]| {
         let program = Command::new(env!("CARGO_BIN_EXE_drift-inference"));
-        let output = { program }.arg("models").args(args).args(["--data", lake]).output().unwrap();
+        let output = { program }.arg("models").args(args).arg("--data").arg(&lake).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     };
     assert_eq!(models(&["register", file.to_str().unwrap()]).0, 0);
@@ -75,9 +74,7 @@ async fn a_bad_model_that_was_promoted_is_rolled_back_to_the_byte() {
 #[tokio::test]
 async fn a_copy_with_another_threshold_can_be_registered_and_promoted() {
     let dir = tempfile::tempdir().unwrap();
-    let (lake, state) = (dir.path().join("lake"), dir.path().join("state"));
-    let (lake, state) = (lake.to_str().unwrap(), state.to_str().unwrap());
-    let app = App::start(config(&["--lake-dir", lake, "--state-dir", state, "--models-token", "secret"])).await;
+    let app = App::start(folder_config_with(dir.path(), &["--models-token", "secret"])).await;
     let register = async |body: Value, token: &str| {
         let request = app.client.post(format!("{}/v1/models", app.url)).bearer_auth(token).json(&body);
         let response = request.send().await.unwrap();
@@ -104,16 +101,15 @@ async fn a_copy_with_another_threshold_can_be_registered_and_promoted() {
 #[tokio::test]
 async fn without_a_token_nobody_changes_models_and_other_horizons_cannot_serve() {
     let dir = tempfile::tempdir().unwrap();
-    let app = App::start(crate::support::folder_config(dir.path())).await;
+    let app = App::start(folder_config(dir.path())).await;
     assert_eq!(app.post("/v1/models/rollback", Some("x")).await.0, 403);
     app.stop().await;
 
-    let (lake, state) = (dir.path().join("lake"), dir.path().join("state"));
+    let lake = dir.path().join("lake");
     let other = Model { version: "hour".into(), horizon_seconds: 3_600.0, ..Model::parse(BUILT_IN).unwrap() };
     std::fs::create_dir_all(lake.join("models")).unwrap();
     std::fs::write(lake.join("models/hour.json"), serde_json::to_string(&other).unwrap()).unwrap();
-    let (lake, state) = (lake.to_str().unwrap(), state.to_str().unwrap());
-    let app = App::start(config(&["--lake-dir", lake, "--state-dir", state, "--models-token", "secret"])).await;
+    let app = App::start(folder_config_with(dir.path(), &["--models-token", "secret"])).await;
     let (status, problem) = app.post("/v1/models/hour/promote", Some("secret")).await;
     assert_eq!(status, 409);
     assert!(problem["detail"].as_str().unwrap().contains("foresees 3600 s"), "{problem}");

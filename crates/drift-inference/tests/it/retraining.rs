@@ -8,7 +8,7 @@ use drift_inference::{
 use lake::{Lake, Reading};
 use serde_json::{Value, json};
 
-use crate::support::{App, config, open, reading, write};
+use crate::support::{App, folder_config_with, open, reading, write};
 
 const SECOND: i64 = 1_000_000;
 const STEP: i64 = 5;
@@ -44,12 +44,7 @@ async fn write_history(lake: &Lake, failing: bool) {
 }
 
 fn service(dir: &std::path::Path, more: &[&str]) -> drift_inference::config::Config {
-    let (lake, state) = (dir.join("lake"), dir.join("state"));
     let fixed = [
-        "--lake-dir",
-        lake.to_str().unwrap(),
-        "--state-dir",
-        state.to_str().unwrap(),
         "--models-token",
         "secret",
         "--retrain-holdout",
@@ -61,7 +56,7 @@ fn service(dir: &std::path::Path, more: &[&str]) -> drift_inference::config::Con
         "--retrain-after",
         "1s",
     ];
-    config(&[&fixed, more].concat())
+    folder_config_with(dir, &[&fixed, more].concat())
 }
 
 fn codes(decisions: &Value) -> Vec<String> {

@@ -36,8 +36,14 @@ pub fn config(args: &[&str]) -> Config {
 
 /// A service whose lake and state are folders under `dir`.
 pub fn folder_config(dir: &Path) -> Config {
+    folder_config_with(dir, &[])
+}
+
+/// The same with more arguments.
+pub fn folder_config_with(dir: &Path, more: &[&str]) -> Config {
     let (lake, state) = (dir.join("lake"), dir.join("state"));
-    config(&["--lake-dir", lake.to_str().unwrap(), "--state-dir", state.to_str().unwrap()])
+    let folders = ["--lake-dir", lake.to_str().unwrap(), "--state-dir", state.to_str().unwrap()];
+    config(&[&folders, more].concat())
 }
 
 impl App {

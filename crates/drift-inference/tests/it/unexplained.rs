@@ -3,7 +3,7 @@
 use lake::Reading;
 use serde_json::json;
 
-use crate::support::{App, config, now_us, open, reading, write};
+use crate::support::{App, folder_config_with, now_us, open, reading, write};
 
 const HOUR: i64 = 3_600 * 1_000_000;
 const LEARNED: &str = "feature_unexplained_learned_ratio";
@@ -30,19 +30,8 @@ fn machine(start_us: i64, number: u64) -> Reading {
 #[tokio::test]
 async fn half_a_sigma_of_one_sensor_is_named_after_a_day() {
     let dir = tempfile::tempdir().unwrap();
-    let (lake_dir, state) = (dir.path().join("lake"), dir.path().join("state"));
-    let config = config(&[
-        "--lake-dir",
-        lake_dir.to_str().unwrap(),
-        "--state-dir",
-        state.to_str().unwrap(),
-        "--lookback",
-        "30h",
-        "--max-catch-up",
-        "30h",
-        "--models-token",
-        "secret",
-    ]);
+    let more = ["--lookback", "30h", "--max-catch-up", "30h", "--models-token", "secret"];
+    let config = folder_config_with(dir.path(), &more);
     let lake = open(&config);
     // Windows are cut by the clock: so that they always hold the same readings.
     let start = now_us() / (HOUR / 3) * (HOUR / 3) - 27 * HOUR;
