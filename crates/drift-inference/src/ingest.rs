@@ -217,8 +217,10 @@ impl Ingest {
 
     fn keep(&self) -> std::io::Result<()> {
         let Some(kept) = &self.kept else { return Ok(()) };
-        if let Some(learned) = lock(&self.app.pipeline).unexplained.news() {
-            kept.learned.save(&learned)?;
+        let news = lock(&self.app.pipeline).unexplained.news();
+        if let Some(Err(error)) = news.map(|learned| kept.learned.save(&learned)) {
+            lock(&self.app.pipeline).unexplained.not_kept();
+            return Err(error);
         }
         kept.cursor.save(&ReadUntil { latest_us: self.latest_us })
     }

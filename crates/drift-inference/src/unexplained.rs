@@ -160,6 +160,11 @@ impl Unexplained {
         std::mem::take(&mut self.news).then(|| self.learned.clone())
     }
 
+    /// It could not be kept: it is news again.
+    pub fn not_kept(&mut self) {
+        self.news = true;
+    }
+
     /// Takes a row.
     pub fn add(&mut self, ts_us: i64, features: &Features) {
         if let Some(moments) = self.now.at(ts_us) {
@@ -340,6 +345,8 @@ mod tests {
         feed(&mut first, BEGIN, 9 * HOUR, |_| ());
         let kept = first.news().unwrap();
         assert_eq!(first.news(), None);
+        first.not_kept();
+        assert_eq!(first.news(), Some(kept.clone()), "a full disk loses no day");
         let dir = tempfile::tempdir().unwrap();
         let file = StateFile::new(dir.path(), "learned");
         file.save(&kept).unwrap();
